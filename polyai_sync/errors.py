@@ -139,12 +139,14 @@ class PolyAIError(Exception):
         return entry_for_code(self.code)
 
     def __str__(self) -> str:
-        message = self.message
-        if self.status is not None:
-            message = f"{message} (HTTP {self.status})"
+        message = " ".join(self.message.split())
+        notes = [f"HTTP {self.status}"] if self.status is not None else []
+        if self.retry_after is not None:
+            notes.append(f"retry after {self.retry_after:g} s")
+        sentence = f"{message.rstrip('.')} ({', '.join(notes)})" if notes else message
         if not self.resolution or self.resolution in message:
-            return message
-        return f"{message.rstrip('.')}. {self.resolution}"
+            return sentence.strip()
+        return f"{sentence}{'' if sentence.endswith(('.', '!', '?')) else '.'} {self.resolution}"
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.message!r}, code={self.code!r})"
@@ -322,9 +324,7 @@ class ConnectionLostError(TransportError):
 
     default_code = "client.connection_lost"
 
-    def __init__(
-        self, message: str = "", *, close_code: int | None = None, attempts: int = 0, **seen: Any
-    ) -> None:
+    def __init__(self, message: str = "", *, close_code: int | None = None, attempts: int = 0, **seen: Any) -> None:
         super().__init__(message, **seen)
         self.close_code = close_code
         self.attempts = attempts
@@ -393,7 +393,7 @@ class MessageTooLargeError(PolyAIError, ValueError):
 
 
 class ProtocolError(PolyAIError):
-    """The server sent what the protocol does not allow. Raised only where it stops a call, else told to ``on_error``."""
+    """The server sent what the protocol does not allow. Raised where it stops a call, else told to ``on_error``."""
 
     default_code = "client.protocol"
 
