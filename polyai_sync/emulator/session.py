@@ -1,0 +1,407 @@
+"""One session: who is connected, what was said, and how each frame of a client is answered (protocol.md §3-§7).
+
+Everything here runs on the emulator's own thread, without a wait in between: what one frame causes is done before
+the next is looked at. `view.EmulatedSession` is what other threads have of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from types import EllipsisType
+from typing import TYPE_CHECKING, Any
+
+from attrs import frozen
+
+from polyai_sync.emulator import twists
+from polyai_sync.emulator.frames import fragments, frame
+from polyai_sync.emulator.history import send_history
+from polyai_sync.emulator.journal import Journal, dump, envelope, wire_type
+from polyai_sync.emulator.turns import Turns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from polyai_sync.emulator.agent import Agent
+    from polyai_sync.emulator.fault_table import FaultRow
+    from polyai_sync.emulator.faults import Fault, Faults
+    from polyai_sync.emulator.sockets import Connection
+    from polyai_sync.emulator.view import EmulatedSession
+
+__all__ = ["Rules", "Session"]
+
+_CLIENT_TYPES = frozenset({"REQUEST_POLY_AGENT_JOIN", "USER_MESSAGE", "USER_TYPING", "USER_END_SESSION", "HEARTBEAT"})
+_SERVER_TYPES = frozenset({
+    "EVENT_BATCH", "SESSION_START", "SESSION_END", "POLY_AGENT_JOINED", "POLY_AGENT_THINKING", "POLY_AGENT_MESSAGE",
+    "POLY_AGENT_MESSAGE_CHUNK", "POLY_AGENT_LEFT", "POLY_AGENT_TRIGGERED_HANDOFF", "HANDOFF_ACCEPTED",
+    "HANDOFF_QUEUE_STATUS", "CLIENT_HANDOFF_REQUIRED", "HANDOFF_FAILED", "HANDOFF_TIMEOUT", "LIVE_AGENT_JOINED",
+    "LIVE_AGENT_TYPING", "LIVE_AGENT_MESSAGE", "LIVE_AGENT_LEFT", "SYSTEM_MESSAGE", "LANGUAGE_CHANGED",
+    "SESSION_IDLE_WARNING", "SHOW_CSAT_REQUEST", "CSAT_RESPONSE", "USER_RECEIVED_MESSAGE", "USER_READ_MESSAGE",
+    "POLY_AGENT_RECEIVED_MESSAGE", "POLY_AGENT_READ_MESSAGE", "LIVE_AGENT_RECEIVED_MESSAGE",
+    "LIVE_AGENT_READ_MESSAGE",
+})  # fmt: skip
+_TYPING_STATES = frozenset({"TYPING_STATE_STARTED", "TYPING_STATE_STOPPED"})
+
+
+@frozen(kw_only=True)
+class Rules:
+    """What holds for every session of one emulator; seconds and bytes."""
+
+    faults: Faults
+    agent: Callable[[], Agent]
+    agent_name: str
+    agent_avatar_url: str
+    capabilities: Mapping[str, Any]
+    idle_timeout: float
+    session_timeout: float
+    end_retention: float
+    max_connections: int
+    max_message_size: int
+    thinking_delay: float
+    chunk_delay: float
+    view: Callable[[Session], EmulatedSession]
+
+
+class Session:
+    """The server's side of one conversation."""
+
+    def __init__(self, rules: Rules, access_token: str, settings: Mapping[str, Any]) -> None:
+        self.id = str(uuid.uuid4())
+        self.rules = rules
+        self.access_token = access_token
+        self.settings = dict(settings)
+        self.streaming = bool(settings.get("streaming_enabled", False))
+        self.journal = Journal()
+        self.connections: list[Connection] = []
+        self.arriving = 0
+        self.connections_total = 0
+        self.received: list[dict[str, Any]] = []
+        self.refused: list[str] = []
+        self.ended = False
+        self.gone = False
+        self.end_reason: str | None = None
+        self.joined = False
+        self.turns = Turns(self)
+        self._loop = asyncio.get_running_loop()
+        self._last_heard = self._loop.time()
+        self._timer = self._loop.call_later(rules.idle_timeout, self._look_for_idlers)
+        self.publish("SESSION_START", {"capabilities": {"streaming": self.streaming, **rules.capabilities}})
+
+    # --- out ------------------------------------------------------------------------------------------------------
+
+    def publish(
+        self,
+        type_: str,
+        payload: Mapping[str, Any],
+        metadata: Mapping[str, Any] | None = None,
+        sequence: int | EllipsisType | None = ...,
+        *,
+        live: bool = True,
+    ) -> dict[str, Any]:
+        """Send an event to every connection and, unless ``sequence`` is ``None``, keep it for the replay.
+
+        Args:
+            type_: With or without ``EVENT_TYPE_``.
+            payload: Its payload.
+            metadata: Echoed to the client.
+            sequence: ``...`` = the next number; ``None`` = transient; or a number of the caller's.
+            live: ``False`` writes it to the journal alone.
+        """
+        taken = self.rules.faults.take_all("event", self.id, wire_type(type_)) if self.connections else {}
+        if "wire.unknown_event" in taken:
+            stranger = self.journal.write(envelope("SOMETHING_NEW", {"text": "from the future"}))
+            self.send_to_all(stranger.text)
+        if "sequence.permanent_hole" in taken:
+            self.journal.skip()
+        event = envelope(type_, payload, metadata)
+        if sequence is None:
+            text = dump(event)
+        else:
+            text = self.journal.write(event, None if isinstance(sequence, EllipsisType) else sequence).text
+        if live and "sequence.hole" not in taken:
+            self._send_twisted(text, taken) if taken else self.send_to_all(text)
+        return event
+
+    def _send_twisted(self, text: str, taken: dict[str, Fault]) -> None:
+        for odd in twists.frames_before(taken):
+            for connection in tuple(self.connections):
+                connection.send(odd)
+        if twists.wants_twisting(taken):
+            text = dump(twists.twisted(text, taken))
+        if "wire.fragmented" in taken:
+            for connection in tuple(self.connections):
+                connection.send(b"".join(fragments(text.encode(), 20)))
+        else:
+            self.send_to_all(text)
+        if "sequence.duplicate" in taken:
+            self.send_to_all(text)
+
+    def send_to_all(self, text: str) -> None:
+        """Send a text to every connection as it is, past the journal."""
+        if self.connections:
+            data = frame(text.encode())
+            for connection in tuple(self.connections):
+                connection.send(data)
+
+    def system_message(
+        self,
+        text: str,
+        *,
+        level: str = "ERROR",
+        metadata: Mapping[str, Any] | None = None,
+        to: Connection | None = None,
+    ) -> None:
+        """Tell all connections, for good; or one of them, in passing (an event of its own was refused)."""
+        payload = {"level": f"SYSTEM_MESSAGE_LEVEL_{level}", "message": text}
+        if to is None:
+            self.publish("SYSTEM_MESSAGE", payload, metadata)
+        else:
+            to.send_text(dump(envelope("SYSTEM_MESSAGE", payload, metadata)))
+
+    # --- connections ----------------------------------------------------------------------------------------------
+
+    def connect(self, connection: Connection) -> None:
+        """A socket has been accepted: history first, then whatever happens live."""
+        self.heard()
+        self.connections_total += 1
+        fault = self.rules.faults.take("open", self.id)
+        if fault is not None:
+            self.connections.append(connection)
+            self._cut(fault, connection)
+            return
+        send_history(self, connection)
+        if fault := self.rules.faults.take("opened", self.id):
+            self.happen(fault, connection)
+        if self.ended:
+            connection.close(1000, "session ended")
+
+    def disconnect(self, connection: Connection) -> None:
+        """A socket is gone."""
+        if connection in self.connections:
+            self.connections.remove(connection)
+
+    def drop(self, code: int | None = None, reason: str = "") -> None:
+        """Cut every connection, or close it with a code."""
+        for connection in tuple(self.connections):
+            if code is None:
+                connection.abort()
+                self.disconnect(connection)
+            else:
+                connection.close(code, reason)
+
+    def heard(self) -> None:
+        """A client has shown itself."""
+        self._last_heard = self._loop.time()
+
+    def _look_for_idlers(self) -> None:
+        rules, now = self.rules, self._loop.time()
+        for connection in tuple(self.connections):
+            if now - connection.last_heard >= rules.idle_timeout:
+                connection.close(1001, "idle")
+        waits = [connection.last_heard + rules.idle_timeout - now for connection in self.connections if connection.open]
+        left = self._last_heard + rules.session_timeout - now
+        if left <= 0:
+            self.end("REASON_USER_ABANDONED")
+        else:
+            self._timer = self._loop.call_later(max(0.005, min((left, *waits))), self._look_for_idlers)
+
+    # --- in -------------------------------------------------------------------------------------------------------
+
+    def receive(self, connection: Connection, data: str | bytes) -> None:
+        """Answer one frame of a client."""
+        self.heard()
+        event = self._parse(connection, data)
+        if event is None or self.ended:
+            return
+        metadata = _echoed(event.get("metadata"))
+        name = event["type"].removeprefix("EVENT_TYPE_")
+        if name not in _CLIENT_TYPES or not _well_formed(name, event.get("payload")):
+            known = name in _SERVER_TYPES and event["type"] != name
+            text = (
+                f"Event type not allowed: {event['type']}" if known else "Unknown event type or invalid message format"
+            )
+            self._refuse(connection, data, text, metadata)
+            return
+        _ANSWERS[name](self, connection, event, metadata)
+
+    def _parse(self, connection: Connection, data: str | bytes) -> dict[str, Any] | None:
+        try:
+            event = json.loads(data) if isinstance(data, str) else None
+        except (ValueError, RecursionError):
+            event = None
+        own = isinstance(event, dict) and not event.keys() - {"type", "payload", "metadata"}
+        if isinstance(event, dict) and own and isinstance(event.get("type"), str):
+            return event
+        metadata = event.get("metadata") if isinstance(event, dict) else None
+        self._refuse(connection, data, "Unknown event type or invalid message format", _echoed(metadata))
+        return None
+
+    def _refuse(self, connection: Connection, data: str | bytes, text: str, metadata: Mapping[str, Any] | None) -> None:
+        self.refused.append(data if isinstance(data, str) else repr(data))
+        self.system_message(text, metadata=metadata, to=connection)
+
+    def _on_heartbeat(self, connection: Connection, event: dict[str, Any], metadata: dict[str, Any] | None) -> None:
+        self.received.append(event)
+        fault = self.rules.faults.take("heartbeat", self.id)
+        if fault is None:
+            connection.send_text(dump(envelope("HEARTBEAT", {}, metadata)))
+        elif fault.name == "wire.heartbeat_echo_bare":
+            connection.send_text(dump({"type": "EVENT_TYPE_HEARTBEAT", "payload": {}}))
+        elif fault.name == "wire.heartbeat_sequenced":
+            self.publish("HEARTBEAT", {}, metadata)
+        elif fault.name != "heartbeat.dropped":
+            self._cut(fault, connection)
+
+    def _on_typing(self, connection: Connection, event: dict[str, Any], metadata: dict[str, Any] | None) -> None:
+        self.received.append(event)
+
+    def _on_join(self, connection: Connection, event: dict[str, Any], metadata: dict[str, Any] | None) -> None:
+        fault = self.rules.faults.take("join", self.id)
+        name = fault.name if fault else ""
+        if fault and fault.row.text and name.startswith("event."):
+            self._refuse(connection, dump(event), fault.options["text"] or fault.row.text, metadata)
+            return
+        if fault and name == "start.join_lost":
+            if fault.options["accepted"]:
+                self.received.append(event)
+                self.publish("REQUEST_POLY_AGENT_JOIN", {}, metadata, live=False)
+                self.turns.greet(metadata, None)
+            connection.abort()
+            self.disconnect(connection)
+            return
+        if fault and _cuts(fault.row):
+            self._cut(fault, connection)
+            return
+        self.received.append(event)
+        self.publish("REQUEST_POLY_AGENT_JOIN", {}, metadata, live=name != "start.no_join_echo")
+        self.turns.greet(metadata, fault)
+
+    def _on_message(self, connection: Connection, event: dict[str, Any], metadata: dict[str, Any] | None) -> None:
+        fault = self.rules.faults.take("message", self.id)
+        name = fault.name if fault else ""
+        if name == "message.dropped":
+            return
+        if fault and fault.row.text and name.startswith("event."):
+            self._refuse(connection, dump(event), fault.options["text"] or fault.row.text, metadata)
+            return
+        if fault and (name == "message.dropped_then_drop" or _cuts(fault.row)):
+            self._cut(fault, connection)
+            return
+        for _ in range(2 if name == "message.doubled" else 1):
+            self.received.append(event)
+            payload = {"text": event["payload"]["text"], "message_id": str(uuid.uuid4())}
+            hidden = name in ("message.echo_lost_then_drop", "message.echo_delayed", "message.echo_lost")
+            if name == "message.echo_lost_then_drop":
+                connection.abort()
+                self.disconnect(connection)
+            echo = self.publish("USER_MESSAGE", payload, metadata, live=not hidden)
+            after = fault if fault and name == "message.echo_delayed" else None
+            if after is None and (cut := self.rules.faults.take("echo", self.id)):
+                self.happen(cut, connection)
+            self.turns.answer(payload["text"], metadata, echo_later=(after, dump(echo)) if after else None)
+
+    def _on_end(self, connection: Connection, event: dict[str, Any], metadata: dict[str, Any] | None) -> None:
+        fault = self.rules.faults.take("end_request", self.id)
+        name = fault.name if fault else ""
+        if name == "end.unanswered":
+            return
+        self.received.append(event)
+        if name != "end.no_echo":
+            self.publish("USER_END_SESSION", {}, metadata)
+        self.end("REASON_USER_END")
+
+    # --- what a fault makes happen -----------------------------------------------------------------------------------
+
+    def happen(self, fault: Fault, connection: Connection | None) -> None:
+        """Let a fault end the conversation or touch the line; anything else is not of this occasion."""
+        if fault.name == "end.natural":
+            self.end("REASON_NATURAL_END")
+        elif fault.name == "end.abandoned":
+            self.end("REASON_USER_ABANDONED")
+        else:
+            for one in (connection,) if connection else tuple(self.connections):
+                self._cut(fault, one)
+
+    def _cut(self, fault: Fault, connection: Connection) -> None:
+        if fault.code is not None:
+            connection.close(fault.code, fault.options["reason"])
+        elif fault.name == "connection.silent":
+            connection.go_silent()
+        else:
+            connection.abort()
+            self.disconnect(connection)
+
+    # --- the end -----------------------------------------------------------------------------------------------------
+
+    def end(self, reason: str | None) -> None:
+        """``SESSION_END``, close 1000; the session is forgotten at once or after ``end_retention`` seconds."""
+        if self.ended:
+            return
+        taken = self.rules.faults.take_all("end", self.id)
+        if "end.old_word" in taken:
+            reason = taken["end.old_word"].options["reason"]
+        if "end.null_reason" in taken:
+            reason = None
+        self.turns.stop()
+        self._timer.cancel()
+        if "end.close_1000_only" not in taken:
+            self.publish("SESSION_END", {"reason": reason})
+        self.ended, self.end_reason = True, reason
+        if "end.no_close" not in taken:
+            self.drop(1000, "session ended")
+        if self.rules.end_retention:
+            self._timer = self._loop.call_later(self.rules.end_retention, self._be_forgotten)
+        else:
+            self._be_forgotten()
+
+    def expire(self) -> None:
+        """The session is gone, as after ten idle minutes, without a word; its sockets close with 4001."""
+        self.ended = True
+        self.turns.stop()
+        self._timer.cancel()
+        self.drop(4001, "session not found")
+        self._be_forgotten()
+
+    def _be_forgotten(self) -> None:
+        self.gone = True
+
+    def shut_down(self) -> None:
+        """The emulator stops."""
+        self._timer.cancel()
+        self.turns.stop()
+        for connection in tuple(self.connections):
+            connection.close(1001, "going away")
+            connection.finish()
+
+
+_ANSWERS: Mapping[str, Callable[[Session, Any, dict[str, Any], dict[str, Any] | None], None]] = {
+    "HEARTBEAT": Session._on_heartbeat,
+    "USER_TYPING": Session._on_typing,
+    "REQUEST_POLY_AGENT_JOIN": Session._on_join,
+    "USER_MESSAGE": Session._on_message,
+    "USER_END_SESSION": Session._on_end,
+}
+
+
+def _well_formed(name: str, payload: Any) -> bool:
+    """Is the payload what this type of a client's event must carry (protocol.md §5)?"""
+    if not isinstance(payload, dict):
+        return False
+    if name == "USER_MESSAGE":
+        return payload.keys() == {"text"} and isinstance(payload["text"], str)
+    if name == "USER_TYPING":
+        return payload.get("state") in _TYPING_STATES
+    return not payload
+
+
+def _echoed(metadata: Any) -> dict[str, Any] | None:
+    """What comes back of a client's metadata: one value that is no string loses the whole map (protocol.md §4)."""
+    custom = metadata.get("custom") if isinstance(metadata, dict) else None
+    if not isinstance(custom, dict) or not all(isinstance(value, str) for value in custom.values()):
+        return None
+    return {"custom": custom}
+
+
+def _cuts(row: FaultRow) -> bool:
+    return row.name in ("connection.drop", "connection.silent", "close.<code>")
