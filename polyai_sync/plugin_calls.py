@@ -94,14 +94,15 @@ class Implementation:
         function: Callable[..., Any] = _old_style(hookimpl.function) if hookimpl.hookwrapper else hookimpl.function
         positional: list[str] = []
         keywords: list[str] = []
+        by_name = False
         for name, parameter in inspect.signature(hookimpl.function).parameters.items():
             if parameter.kind is parameter.VAR_POSITIONAL:
                 continue
             if parameter.kind is parameter.VAR_KEYWORD:
                 keywords += [other for other in names if other not in positional + keywords]
-            elif name not in names:  # an extra one with a default: whatever follows it has to go by name
-                continue
-            elif parameter.kind is parameter.KEYWORD_ONLY or keywords:
+            elif name not in names:
+                by_name = True  # an extra one with a default, which whatever follows has to step over
+            elif parameter.kind is parameter.KEYWORD_ONLY or by_name:
                 keywords.append(name)
             else:
                 positional.append(name)

@@ -132,8 +132,15 @@ def _of_distribution(distribution: Distribution, complain: Callable[[str, Except
     try:
         return [one for one in distribution.entry_points if one.group == PROJECT]
     except Exception as error:  # noqa: BLE001 -- metadata may be damaged in any way; it is told
-        complain("The entry points of an installed distribution cannot be read; it is left out", error)
+        complain(f"The entry points of {_named(distribution)} cannot be read; it is left out", error)
         return []
+
+
+def _named(distribution: Distribution) -> str:
+    try:
+        return f"the distribution {distribution.name!r}"
+    except Exception:  # noqa: BLE001 -- its metadata may be damaged too; it is told by the caller
+        return "an installed distribution"
 
 
 # --- checking ---
