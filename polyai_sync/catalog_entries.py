@@ -436,14 +436,14 @@ CATALOG: Final[tuple[CatalogEntry, ...]] = (
         code="client.reply_timeout",
         exception=errors.ReplyTimeoutError,
         cause="No complete reply came in time.",
-        resolution="Take a late one from next_message(), or give more time with timeout= or Timeouts(reply=...).",
+        resolution="Take a late one from next_message(), or give more time with timeout= or Timeouts.reply.",
         user_text="The answer is taking longer than usual. Please wait a little or try again.",
     ),
     _client(
         code="client.ready_timeout",
         exception=errors.ReadyTimeoutError,
         cause="The agent did not join in time.",
-        resolution="Try again, or give more time with timeout= or Timeouts(ready=...).",
+        resolution="Try again, or give more time with timeout= or Timeouts.ready.",
         user_text=_UNAVAILABLE,
     ),
     _client(

@@ -283,7 +283,7 @@ class SessionClosedError(SessionError):
 
 
 class TransportError(PolyAIError):
-    """The network failed."""
+    """The network failed: no answer came, or an open connection went away."""
 
     default_code = "client.connect_failed"
 
