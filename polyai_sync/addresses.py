@@ -102,7 +102,7 @@ def check_base_url(name: str, value: object) -> str:
     if "@" in url.netloc:
         refuse(name, "holds a user name or a password", fix)
     hostname = url.hostname
-    if hostname is None or not _is_host_name(hostname):
+    if hostname is None or not _has_valid_host(url):
         refuse(name, "has no valid host", fix)
     if url.scheme == "http" and not is_loopback(hostname):
         refuse(
@@ -127,10 +127,9 @@ def _split(name: str, url: str, fix: str) -> SplitResult:
     return parts
 
 
-def _is_host_name(host: str | None) -> bool:
-    if host is None:
-        return False
-    if ":" not in host:
+def _has_valid_host(url: SplitResult) -> bool:
+    host = url.hostname or ""
+    if "[" not in url.netloc:
         return _NAME.fullmatch(host) is not None
     try:
         ipaddress.IPv6Address(host)
@@ -147,12 +146,12 @@ def check_host(name: str, value: object) -> str:
         refuse(name, "holds white space, a control character or a letter outside ASCII", fix)
     if not _SCHEME.match(host):
         url = _split(name, f"//{host}", fix)
-        if url.path or "?" in host or "#" in host or "@" in host or not _is_host_name(url.hostname):
+        if url.path or "?" in host or "#" in host or "@" in host or not _has_valid_host(url):
             refuse(name, "is neither a domain nor an origin nor an app namespace", fix)
         return host
     url = _split(name, host, fix)
     if "@" in url.netloc or "?" in host or "#" in host or url.path not in ("", "/"):
         refuse(name, "holds more than an origin (a user, a path, a query or a fragment)", fix)
-    if not _is_host_name(url.hostname):
+    if not _has_valid_host(url):
         refuse(name, "is a URL without a valid domain", fix)
     return host.removesuffix("/")
