@@ -88,7 +88,8 @@ class MarkedProperty:
 
 
 class MarkedPartial:
-    on_event = hookimpl(functools.partial(print))
+    def __init__(self):
+        self.on_event = hookimpl(functools.partial(print))
 
 
 class Named:
