@@ -1,0 +1,464 @@
+"""The two REST calls, one attempt at a time (protocol.md §2).
+
+Whoever calls decides on retries: nothing here repeats anything, or follows a redirect, which would carry the tokens to
+another origin (``pitfalls.md`` 32, 39). Exceptions hold no token, nor does anything reachable from them.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import time
+from collections import OrderedDict
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any, Final, Protocol
+from urllib.parse import urlsplit
+
+import requests
+import urllib3.exceptions
+from attrs import field, frozen
+from requests.adapters import HTTPAdapter
+from requests.cookies import RequestsCookieJar
+from requests.structures import CaseInsensitiveDict
+from requests.utils import select_proxy
+from urllib3.poolmanager import PoolManager
+
+from polyai_sync.errors import ConnectionFailedError, PolyAIError, ProtocolError
+from polyai_sync.redaction import Redactor, redact_url
+from polyai_sync.refusals import error_from_response, parse_retry_after
+from polyai_sync.transport.connections import DeadlineAdapter, limits
+from polyai_sync.transport.failures import network_error
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from polyai_sync.config import Secret, Settings
+    from polyai_sync.transport.deadline import Deadline
+
+__all__ = ["BODY_LIMIT", "AccessToken", "HttpTransport", "RequestObserver", "address"]
+
+#: Bytes of a body that are read. An honest one has a few hundred.
+BODY_LIMIT: Final = 64 * 1024
+
+#: Seconds that a token lives whose lifetime is not told (protocol.md §2).
+DEFAULT_LIFETIME: Final = 3600.0
+
+#: A lifetime above this (100 years) is taken for a mistake.
+LONGEST_LIFETIME: Final = 100 * 365 * 86_400.0
+
+_CORRELATION_ID: Final = "X-Polyai-Correlation-Id"
+
+
+@frozen(kw_only=True)
+class AccessToken:
+    """A short-lived token, such as a back end hands to a front end.
+
+    Every one stands for a new user (protocol.md §2): a session belongs to the token that created it.
+
+    Attributes:
+        value: The token itself; hidden in ``repr``.
+        expires_in: Seconds that it was given when it was minted.
+        expires_at: When those are over, by this machine's clock, in UTC.
+    """
+
+    value: str = field(repr=False)
+    expires_in: float
+    expires_at: datetime
+
+
+class RequestObserver(Protocol):
+    """Told of each HTTP attempt, on the thread that makes it."""
+
+    def on_request(self, operation: str, attempt: int, method: str, url: str, correlation_id: str) -> None:
+        """An attempt begins. ``url`` is redacted."""
+
+    def on_response(
+        self,
+        operation: str,
+        attempt: int,
+        status: int | None,
+        seconds: float,
+        correlation_id: str,
+        error: PolyAIError | None,
+    ) -> None:
+        """It is over: with an HTTP status, or with an error where no answer came."""
+
+
+@frozen
+class _Answer:
+    status: int
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)  # it may hold a token, and tracebacks show locals by their repr
+    complete: bool
+    """Was all of the body read?"""
+
+
+class HttpTransport:
+    """Mints tokens and creates sessions. Any number of threads may use one.
+
+    A ``requests.Session`` is not safe to share, so each call has one of its own with the settings of the caller's;
+    what they share are the adapters, whose pools are safe. The caller's session is never written to, its cookies
+    included (``pitfalls.md`` 28). Nothing is opened before the first call, and a forked process opens its own.
+
+    Args:
+        settings: Where to connect, and as whom.
+        http: The caller's session: proxies, adapters, headers, CA bundle, client certificate. Adapters that are
+            requests' own as it made them are replaced by ours; changed ones are used as they are.
+    """
+
+    def __init__(self, settings: Settings, *, http: requests.Session | None = None) -> None:
+        self._settings = settings
+        self._http = http
+        self._made_in = os.getpid()
+        self._pools: dict[int, _Pool] = {}
+
+    def mint_access_token(
+        self, *, deadline: Deadline, attempt: int, correlation_id: str, observer: RequestObserver | None
+    ) -> AccessToken:
+        """Exchange the connector token for an access token of a new user.
+
+        Args:
+            deadline: For the whole attempt; `Timeouts.connect` and `Timeouts.read` count too.
+            attempt: Which one it is, from 1; for the observer.
+            correlation_id: The same for all attempts of one call.
+            observer: Told of the attempt, or ``None``.
+
+        Raises:
+            ConnectionFailedError: No answer came.
+            ProtocolError: A 2xx without a usable token.
+            ConfigurationError: A CA bundle, certificate or proxy setting cannot be used.
+            PolyAIError: The refusal, as the catalogue names it.
+        """
+        answer = self._call(
+            "access_token", "/api/v1/access-token", {}, None, deadline, attempt, correlation_id, observer
+        )
+        token = _first_text(answer, "access_token", "accessToken")
+        if token is None:
+            del answer  # tracebacks keep locals
+            raise ProtocolError("The answer holds no usable access token", surface="access_token")
+        expires_in = _lifetime(answer.get("expires_in", answer.get("expiresIn")))
+        expires_at = datetime.now(timezone.utc) + timedelta(seconds=expires_in)
+        return AccessToken(value=token, expires_in=expires_in, expires_at=expires_at)
+
+    def create_session(
+        self,
+        token: Secret,
+        *,
+        streaming: bool,
+        deadline: Deadline,
+        attempt: int,
+        correlation_id: str,
+        observer: RequestObserver | None,
+    ) -> str:
+        """Create a session that belongs to ``token``; its id.
+
+        Arguments and errors as `mint_access_token`, which see.
+        """
+        settings = self._settings
+        body: dict[str, Any] = {"streaming_enabled": streaming, "platform": settings.platform}
+        if settings.device_type is not None:
+            body["device_type"] = settings.device_type
+        answer = self._call(
+            "session_create", "/api/v1/sessions", body, token, deadline, attempt, correlation_id, observer
+        )
+        session_id = _first_text(answer, "session_id", "sessionId", "id")
+        if session_id is None:
+            raise ProtocolError("The answer holds no usable session id", surface="session_create")
+        return session_id
+
+    def environment(self, url: str) -> dict[str, Any]:
+        """``proxies``, ``verify`` and ``cert`` for a URL: the caller's session's, and the environment's.
+
+        Args:
+            url: With ``http`` or ``https``, also where a WebSocket is meant: requests knows no other.
+        """
+        return dict(self._session().merge_environment_settings(url, {}, None, None, None))
+
+    def proxy_headers(self, url: str, proxy: str) -> dict[str, str]:
+        """The headers for a proxy on the way to ``url``, its authorisation among them."""
+        adapter = self._session().get_adapter(url)
+        return dict((adapter if isinstance(adapter, HTTPAdapter) else self._pool().own).proxy_headers(proxy))
+
+    def close(self) -> None:
+        """Close the connections kept open. The caller's own adapters are left alone; a later call opens new ones."""
+        pool = self._pools.pop(os.getpid(), None)
+        if pool:
+            for adapter in (pool.own, *pool.copies.values()):
+                adapter.close()
+
+    # -- one attempt ------------------------------------------------------------------------------------------------
+
+    def _call(
+        self,
+        operation: str,
+        path: str,
+        body: dict[str, Any],
+        token: Secret | None,
+        deadline: Deadline,
+        attempt: int,
+        correlation_id: str,
+        observer: RequestObserver | None,
+    ) -> dict[str, Any]:
+        """One attempt, told to the observer; the JSON object of its 2xx answer."""
+        url = self._settings.base_url + path
+        if observer:
+            observer.on_request(operation, attempt, "POST", redact_url(url), correlation_id)
+        started = time.monotonic()
+        status: int | None = None
+        error: PolyAIError | None = None
+        try:
+            answer = self._attempt(operation, url, body, token, deadline, correlation_id)
+            status = answer.status
+        except PolyAIError as caught:
+            error = caught
+            raise
+        finally:
+            # A KeyboardInterrupt is neither an answer nor an error.
+            if observer and (status is not None or error is not None):
+                observer.on_response(operation, attempt, status, time.monotonic() - started, correlation_id, error)
+            del error  # its traceback holds this frame
+        if not 200 <= status < 300:
+            redactor = Redactor(self._settings.connector_token, token)
+            raise _refusal(operation, answer, redactor)
+        return _json_object(operation, answer)
+
+    def _attempt(
+        self,
+        operation: str,
+        url: str,
+        body: dict[str, Any],
+        token: Secret | None,
+        deadline: Deadline,
+        correlation_id: str,
+    ) -> _Answer:
+        started = time.monotonic()
+        caught: Exception
+        try:
+            return self._send(url, body, token, deadline, correlation_id)
+        # ValueError: what requests and http.client say to a URL or a header that they cannot use.
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+            caught = error
+        # Raised out here, where the exceptions that hold the request do not become its context.
+        failure = network_error(
+            caught,
+            surface=operation,
+            where=str(address(url)),
+            proxy=address(select_proxy(url, self.environment(url)["proxies"])),
+            waited=time.monotonic() - started,
+        )
+        del caught
+        raise failure
+
+    def _send(
+        self, url: str, body: dict[str, Any], token: Secret | None, deadline: Deadline, correlation_id: str
+    ) -> _Answer:
+        if deadline.expired():
+            raise TimeoutError("timed out")
+        timeouts = self._settings.timeouts
+        # Enough for adapters that are not ours; ours keep to the deadline between two bytes as well.
+        timeout = deadline.clip(timeouts.connect), deadline.clip(timeouts.read)
+        with limits(deadline, connect=timeouts.connect, read=timeouts.read):
+            response = self._session().post(
+                url,
+                data=json.dumps(body, separators=(",", ":")),
+                headers=self._headers(token, correlation_id),
+                # Without one, requests would put the user of a .netrc into our Authorization header.
+                auth=_as_it_is,
+                timeout=timeout,
+                allow_redirects=False,
+                stream=True,
+            )
+            try:
+                content, complete = _read_body(response, deadline.within(timeouts.read))
+            finally:
+                response.close()
+        return _Answer(response.status_code, response.headers, content, complete)
+
+    def _headers(self, token: Secret | None, correlation_id: str) -> dict[str, str]:
+        headers = {
+            "Content-Type": "application/json",
+            "Accept": "application/json",
+            # The answers are small, and what is not packed cannot burst.
+            "Accept-Encoding": "identity",
+            "User-Agent": self._settings.user_agent,
+            _CORRELATION_ID: correlation_id,
+        }
+        if token is None:
+            return headers | {"X-Token": self._settings.connector_token.reveal(), "X-Host": self._settings.host}
+        return headers | {"Authorization": f"Bearer {token.reveal()}"}
+
+    # -- sessions and adapters --------------------------------------------------------------------------------------
+
+    def _session(self) -> requests.Session:
+        """A session of this call's own, which shares the adapters."""
+        pool = self._pool()
+        theirs = self._http
+        if theirs is None:
+            session = requests.Session()
+            session.adapters = OrderedDict.fromkeys(("https://", "http://"), pool.own)
+            return session
+        # Of its own class, with what that class keeps: it may override how requests are made.
+        session = type(theirs).__new__(type(theirs))
+        session.__dict__.update(theirs.__dict__)
+        session.headers = CaseInsensitiveDict(theirs.headers)
+        session.cookies = RequestsCookieJar()
+        session.cookies.update(theirs.cookies)
+        session.proxies = dict(theirs.proxies)
+        session.hooks = {event: list(hooks) for event, hooks in theirs.hooks.items()}
+        session.params = copy.copy(theirs.params)
+        session.adapters = OrderedDict(
+            (prefix, pool.own if _is_plain(adapter) else pool.copies.get(id(adapter), adapter))
+            for prefix, adapter in theirs.adapters.items()
+        )
+        return session
+
+    def _pool(self) -> _Pool:
+        """What this process's calls share.
+
+        Without a lock, which a thread that did not survive a fork could hold for ever; ``setdefault`` is atomic.
+        """
+        pid = os.getpid()
+        pool = self._pools.get(pid)
+        if pool is None:
+            copies: dict[int, Any] = {}
+            if self._http is not None and pid != self._made_in:
+                copies = {id(adapter): _copied(adapter) for adapter in self._http.adapters.values()}
+            pool = self._pools.setdefault(pid, _Pool(DeadlineAdapter(), copies))
+        return pool
+
+
+@frozen
+class _Pool:
+    own: DeadlineAdapter
+    copies: dict[int, Any]
+    """In a forked process: the caller's adapters, by the ``id`` of the original, with pools of their own."""
+
+
+#: What an adapter of requests' holds that nobody has changed, and what its pool manager is given.
+_PLAIN: Final = frozenset(vars(HTTPAdapter()))
+_PLAIN_POOL: Final = frozenset(HTTPAdapter().poolmanager.connection_pool_kw)
+
+
+def _is_plain(adapter: object) -> bool:
+    """Is it requests' own adapter, as it was made but for its numbers?"""
+    return (
+        type(adapter) is HTTPAdapter
+        and vars(adapter).keys() <= _PLAIN
+        and type(adapter.poolmanager) is PoolManager
+        and adapter.poolmanager.connection_pool_kw.keys() <= _PLAIN_POOL
+    )
+
+
+def _copied(adapter: Any) -> Any:
+    """A copy of the adapter with connections of its own, for a forked process; the original where that cannot be.
+
+    As requests' own ``__setstate__`` does it, but keeping the attributes of a subclass.
+    """
+    if not isinstance(adapter, HTTPAdapter):
+        return adapter
+    fresh: Any = type(adapter).__new__(type(adapter))
+    fresh.__dict__.update(adapter.__dict__)
+    fresh.proxy_manager = {}
+    fresh.init_poolmanager(fresh._pool_connections, fresh._pool_maxsize, block=fresh._pool_block)
+    return fresh
+
+
+def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request
+
+
+# -- answers ------------------------------------------------------------------------------------------------------
+
+
+def _read_body(response: requests.Response, deadline: Deadline) -> tuple[bytes, bool]:
+    """At most `BODY_LIMIT` bytes of a body, and whether that is all of it.
+
+    What breaks off, or does not come in time, counts as far as it came: the status still says what to do.
+    """
+    body = bytearray()
+    try:
+        for chunk in _chunks(response):
+            body += chunk
+            if len(body) > BODY_LIMIT:
+                return bytes(body[:BODY_LIMIT]), False
+            if deadline.expired():
+                return bytes(body), False
+    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError):
+        return bytes(body), False
+    return bytes(body), True
+
+
+def _chunks(response: requests.Response) -> Iterator[bytes]:
+    """The body as it comes in: a wait for a full chunk would be one that a slow server draws out for ever."""
+    raw = response.raw
+    consumed = getattr(response, "_content_consumed", False)  # by a hook of the caller's
+    if consumed or not isinstance(raw, urllib3.HTTPResponse) or not hasattr(raw, "read1"):
+        yield from response.iter_content(1024)
+        return
+    while chunk := raw.read1(16 * 1024, decode_content=True):
+        yield chunk
+
+
+def _refusal(operation: str, answer: _Answer, redactor: Redactor) -> PolyAIError:
+    request_id = answer.headers.get(_CORRELATION_ID)
+    return error_from_response(
+        operation,
+        answer.status,
+        answer.body.decode("utf-8", "replace"),
+        retry_after=parse_retry_after(answer.headers.get("Retry-After"), time.time()),
+        request_id=None if request_id is None else redactor.clip(request_id, 200),
+        redactor=redactor,
+    )
+
+
+def _json_object(operation: str, answer: _Answer) -> dict[str, Any]:
+    if not answer.complete:
+        if len(answer.body) >= BODY_LIMIT:
+            raise ProtocolError(
+                f"The answer is longer than {BODY_LIMIT} bytes", surface=operation, status=answer.status
+            )
+        raise ConnectionFailedError("The answer broke off, or took too long. Try again", surface=operation)
+    try:
+        decoded = json.loads(answer.body.decode("utf-8-sig"))
+    except (ValueError, RecursionError):
+        decoded = None
+    if not isinstance(decoded, dict):
+        raise ProtocolError("The answer is not a JSON object", surface=operation, status=answer.status)
+    return decoded
+
+
+def _first_text(answer: Mapping[str, Any], *names: str) -> str | None:
+    """The first of the fields that can be sent on in a header or a URL: visible ASCII, nothing else."""
+    for name in names:
+        value = answer.get(name)
+        if isinstance(value, str) and value and all("!" <= letter <= "~" for letter in value):
+            return value
+    return None
+
+
+def _lifetime(value: object) -> float:
+    """Seconds; the default where the value says nothing sensible."""
+    if isinstance(value, (int, float, str)) and not isinstance(value, bool):
+        try:
+            seconds = float(value)
+        except (ValueError, OverflowError):
+            return DEFAULT_LIFETIME
+        if 0 < seconds <= LONGEST_LIFETIME:  # nan is neither
+            return seconds
+    return DEFAULT_LIFETIME
+
+
+def address(url: str | None) -> str | None:
+    """``host:port`` of a URL, for people; nothing of its user, path or query."""
+    if not url:
+        return None
+    parts = urlsplit(url if "://" in url else f"http://{url}")
+    try:
+        port = parts.port or _PORTS.get(parts.scheme)
+    except ValueError:
+        port = None
+    return f"{parts.hostname}:{port}" if port else str(parts.hostname)
+
+
+_PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
