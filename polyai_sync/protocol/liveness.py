@@ -1,0 +1,159 @@
+"""Heartbeats, a silent peer, and when an attempt counts afresh (`architecture.md` "Liveness")."""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["Attempts", "Liveness", "TypingThrottle"]
+
+DEFAULT_INTERVAL: Final = 30.0
+SHORTEST: Final = 1.0
+LONGEST: Final = 300.0
+SILENT_INTERVALS: Final = 2.5
+LIVED: Final = 30.0
+"""Seconds after which a connection has lived, and attempts are counted from 1 again."""
+
+TYPING_EVERY: Final = 3.0
+TYPING_STOPS_AFTER: Final = 5.0
+
+
+class Liveness:
+    """When to send a heartbeat, and when silence means that the connection is dead."""
+
+    def __init__(self) -> None:
+        self._interval: float | None = DEFAULT_INTERVAL
+        self._next_beat: float | None = None
+        self._last_heard = 0.0
+        self._unanswered_since: float | None = None
+        self._outstanding: list[float] = []
+        self.echoes = False
+        """Has a heartbeat of this session ever come back?"""
+        self.last_answered = float("-inf")
+        """When the last heartbeat that came back was sent."""
+
+    def set_interval(self, seconds: float | None) -> None:
+        """Take the server's interval: clamped; ``None`` = it gave none; 0 = no rhythm."""
+        if seconds is None:
+            self._interval = DEFAULT_INTERVAL
+        elif seconds <= 0:
+            self._interval = None
+        else:
+            self._interval = min(max(seconds, SHORTEST), LONGEST)
+        if self._interval is None:
+            self._next_beat = None
+        elif self._next_beat is not None or self._outstanding:
+            self._next_beat = self._last_sent + self._interval
+
+    def opened(self, now: float) -> None:
+        """A socket is open: nothing is outstanding on it, and it has just been heard."""
+        self._outstanding.clear()
+        self._unanswered_since = None
+        self._last_heard = now
+        self._next_beat = None
+
+    def closed(self) -> None:
+        """No socket: no beats."""
+        self._outstanding.clear()
+        self._unanswered_since = None
+        self._next_beat = None
+
+    def sent(self, now: float) -> None:
+        """A heartbeat is being written."""
+        self._outstanding.append(now)
+        if self._unanswered_since is None:
+            self._unanswered_since = now
+        self._next_beat = None if self._interval is None else now + self._interval
+
+    def heard(self, now: float) -> None:
+        """Something came from the server."""
+        self._last_heard = now
+        self._unanswered_since = None
+
+    def answered(self) -> None:
+        """A heartbeat came back: the oldest one that had not."""
+        self.echoes = True
+        if self._outstanding:
+            self.last_answered = self._outstanding.pop(0)
+
+    @property
+    def outstanding(self) -> bool:
+        """Is an answer to a heartbeat awaited?"""
+        return bool(self._outstanding)
+
+    def beat_due(self) -> float | None:
+        """When the next heartbeat is due."""
+        return self._next_beat
+
+    def dead_at(self) -> float | None:
+        """When the connection counts as dead if nothing comes until then."""
+        if self._interval is not None:
+            return self._last_heard + SILENT_INTERVALS * self._interval
+        if self._unanswered_since is not None:
+            return max(self._last_heard, self._unanswered_since) + SILENT_INTERVALS * DEFAULT_INTERVAL
+        return None
+
+    @property
+    def _last_sent(self) -> float:
+        return self._outstanding[-1] if self._outstanding else self._last_heard
+
+
+class Attempts:
+    """Counts attempts to connect. A connection that did not live does not reset the count (`pitfalls.md` 15)."""
+
+    def __init__(self) -> None:
+        self.made = 0
+        """Attempts made since the last connection that lived."""
+        self._opened_at: float | None = None
+        self._lived = False
+
+    def begin(self) -> int:
+        """Another attempt is being made; returns its number, from 1."""
+        self.made += 1
+        return self.made
+
+    def opened(self, now: float) -> None:
+        """It succeeded."""
+        self._opened_at = now
+        self._lived = False
+
+    def spoke(self) -> None:
+        """A live message of an agent came: this connection works."""
+        self._lived = True
+
+    def dropped(self, now: float) -> None:
+        """The connection is gone. If it lived, the next attempt is the first again."""
+        if self._opened_at is not None and (self._lived or now - self._opened_at >= LIVED):
+            self.made = 0
+        self._opened_at = None
+        self._lived = False
+
+
+class TypingThrottle:
+    """Started at most once in 3 s, stopped by itself after 5 s (`api.md`, ``typing``)."""
+
+    def __init__(self) -> None:
+        self._started_at: float | None = None
+        self._stop_at: float | None = None
+
+    def type(self, now: float) -> bool:
+        """The user types; is "started" to be sent?"""
+        self._stop_at = now + TYPING_STOPS_AFTER
+        if self._started_at is not None and now - self._started_at < TYPING_EVERY:
+            return False
+        self._started_at = now
+        return True
+
+    def stop(self) -> bool:
+        """The user stopped, or sent; is "stopped" to be sent?"""
+        was_typing = self._stop_at is not None
+        self._stop_at = None
+        return was_typing
+
+    def forget(self) -> None:
+        """The socket is gone, and with it what was said on it."""
+        self._started_at = None
+        self._stop_at = None
+
+    def due(self) -> float | None:
+        """When to stop by itself."""
+        return self._stop_at

@@ -1,0 +1,30 @@
+"""What plugins are to be told, in order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["Notices", "Occurrence"]
+
+Occurrence = tuple[str, tuple[Any, ...]]
+"""A hook's name, and its arguments after the session."""
+
+
+class Notices:
+    """Occurrences not yet handed to plugins, and how many there have been in all."""
+
+    __slots__ = ("_waiting", "position")
+
+    def __init__(self) -> None:
+        self.position = 0
+        self._waiting: list[Occurrence] = []
+
+    def tell(self, hook: str, *arguments: Any) -> None:
+        """Plugins are to be told."""
+        self.position += 1
+        self._waiting.append((hook, arguments))
+
+    def take(self) -> list[Occurrence]:
+        """Those not taken before."""
+        waiting, self._waiting = self._waiting, []
+        return waiting
