@@ -6,13 +6,16 @@ mechanism acts (raise, give up, send again). An exception in either is logged on
 plugin's name and changes nothing else.
 
 A plugin is a module or an instance with functions marked by `hookimpl`; each may take any subset of the arguments, by
-name, or none::
+name, or none (``**rest`` takes all that are not named)::
 
     from polyai_sync import hookimpl
 
     @hookimpl
     def on_message(message):
         print(message.role, message.text)
+
+It is given (``Client(plugins=[…])``) or found by an entry point of the group ``polyai_sync``. A wrapper
+(``hookimpl(wrapper=True)``) runs around the implementations of all plugins; it never meets an exception of theirs.
 
 Threads: the hooks of one session run one at a time, in order, on the thread that met the occurrence. That is mostly
 the session's own, and there they run before the waiting call returns. The hooks of different sessions run in parallel.
