@@ -30,11 +30,12 @@ DEFAULT_CLUSTER: Final = "us-1"
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _LOOPBACK6: Final = ipaddress.IPv6Address("::1")
 
-_CLUSTER: Final = re.compile("[a-z0-9][a-z0-9-]{0,62}")
-_VISIBLE: Final = re.compile("[!-~]+")
-_SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+# Text, not compiled: `re` keeps what it has compiled, and an import that needs none of it costs less.
+_CLUSTER: Final = "[a-z0-9][a-z0-9-]{0,62}"
+_VISIBLE: Final = "[!-~]+"
+_SCHEME: Final = r"([A-Za-z][A-Za-z0-9+.-]*)://"
 _LABEL: Final = "[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
-_NAME: Final = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*\.?")
+_NAME: Final = rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*\.?"
 
 
 def refuse(name: str, problem: str, fix: str) -> NoReturn:
@@ -65,7 +66,7 @@ def is_loopback(host: str) -> bool:
 def check_cluster(name: str, value: object) -> str:
     """The base URL of a cluster (protocol.md §1). Unknown names pass; misspelt ones are told the likely one."""
     cluster = nonblank(name, value)
-    if not _CLUSTER.fullmatch(cluster):
+    if not re.fullmatch(_CLUSTER, cluster):
         likely = _likely_cluster(cluster)
         known = ", ".join(CLUSTERS)
         refuse(
@@ -91,9 +92,9 @@ def check_base_url(name: str, value: object) -> str:
     """
     fix = "give the scheme, host and, where needed, port and path, such as https://messaging.us-1.poly.ai."
     text = nonblank(name, value)
-    if not _VISIBLE.fullmatch(text) or "\\" in text:
+    if not re.fullmatch(_VISIBLE, text) or "\\" in text:
         refuse(name, "holds white space, a backslash, a control character or a letter outside ASCII", fix)
-    scheme = _SCHEME.match(text)
+    scheme = re.match(_SCHEME, text)
     if scheme is None or scheme[1].lower() not in _DEFAULT_PORTS:
         refuse(name, "does not begin with https://", fix)
     if "?" in text or "#" in text:
@@ -130,7 +131,7 @@ def _split(name: str, url: str, fix: str) -> SplitResult:
 def _has_valid_host(url: SplitResult) -> bool:
     host = url.hostname or ""
     if "[" not in url.netloc:
-        return _NAME.fullmatch(host) is not None
+        return re.fullmatch(_NAME, host) is not None
     try:
         ipaddress.IPv6Address(host)
     except ValueError:
@@ -142,9 +143,9 @@ def check_host(name: str, value: object) -> str:
     """The registered domain, origin or app namespace, as given but for a slash at an origin's end."""
     fix = "give the domain, origin or app namespace registered in Agent Studio, such as https://www.example.com."
     host = nonblank(name, value)
-    if not _VISIBLE.fullmatch(host):
+    if not re.fullmatch(_VISIBLE, host):
         refuse(name, "holds white space, a control character or a letter outside ASCII", fix)
-    if not _SCHEME.match(host):
+    if not re.match(_SCHEME, host):
         url = _split(name, f"//{host}", fix)
         if url.path or "?" in host or "#" in host or "@" in host or not _has_valid_host(url):
             refuse(name, "is neither a domain nor an origin nor an app namespace", fix)

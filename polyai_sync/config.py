@@ -63,8 +63,8 @@ LONGEST_TIMEOUT: Final = 2_000_000
 
 _LONGEST_APP_INFO: Final = 200
 
-_TOKEN: Final = re.compile("[!-~]+")  # visible ASCII: what an HTTP header carries unharmed
-_APP_INFO: Final = re.compile("[!-~](?:[ -~]*[!-~])?")
+_HEADER_SAFE: Final = "[!-~]+"  # visible ASCII: what an HTTP header carries unharmed
+_APP_INFO: Final = "[!-~](?:[ -~]*[!-~])?"
 
 _T = TypeVar("_T")
 
@@ -252,7 +252,7 @@ def _given_or_environment(name: str, given: _T | None, environ: Mapping[str, str
 
 def _connector_token(name: str, value: object) -> Secret:
     token = nonblank(name, value.reveal() if isinstance(value, Secret) else value)
-    if not _TOKEN.fullmatch(token):
+    if not re.fullmatch(_HEADER_SAFE, token):
         refuse(
             name,
             "holds white space, a control character or a letter outside ASCII",
@@ -311,7 +311,7 @@ def _user_agent(app_info: object) -> str:
     if app_info is None:
         return own
     text = nonblank("app_info", app_info)
-    if not _APP_INFO.fullmatch(text) or len(text) > _LONGEST_APP_INFO:
+    if not re.fullmatch(_APP_INFO, text) or len(text) > _LONGEST_APP_INFO:
         refuse(
             "app_info",
             f"must be one line of at most {_LONGEST_APP_INFO} ASCII characters without blanks around it",

@@ -15,10 +15,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
-__all__ = ["MASK", "SHORTEST", "Redactor", "SupportsReveal", "redact_url"]
+if TYPE_CHECKING:
+    from polyai_sync.config import Secret
+
+__all__ = ["MASK", "SHORTEST", "Redactor", "redact_url"]
 
 MASK: Final = "***"
 SHORTEST: Final = 6
@@ -33,54 +36,39 @@ _LARGEST_INT_BITS: Final = 4096
 _SECRET_FIELDS: Final = frozenset({"authorization", "proxy-authorization", "cookie", "set-cookie", "jwt"})
 
 # A word that stands in the lower-cased text wherever the pattern can match, the pattern, its replacement. The word
-# spares nearly every text the pattern. None of the patterns backtracks over more than one field.
-_SHAPES: Final[tuple[tuple[str, re.Pattern[str], str], ...]] = (
+# spares nearly every text the pattern. None of the patterns backtracks over more than one field. They are text, not
+# compiled: `re` compiles and keeps them at their first use, and importing this costs half as much.
+_SHAPES: Final = (
     # access_token=… and token=… in a query, percent-encoded as a whole or not
-    ("token", re.compile(r"(token(?:=|%3D))(?:(?!%26)[^&\s\"'<>#,;\\])+", re.IGNORECASE), rf"\1{MASK}"),
+    ("token", r"(?i)(token(?:=|%3D))(?:(?!%26)[^&\s\"'<>#,;\\])+", rf"\1{MASK}"),
     # "access_token": "…", also with escaped quotes, and Python's repr of a dict
-    (
-        "token",
-        re.compile(r"(token\\*[\"']\s*:\s*b?\\*[\"'])(?:[^\"'\\]|\\(?!\\{0,8}[\"']))+", re.IGNORECASE),
-        rf"\1{MASK}",
-    ),
+    ("token", r"(?i)(token\\*[\"']\s*:\s*b?\\*[\"'])(?:[^\"'\\]|\\(?!\\{0,8}[\"']))+", rf"\1{MASK}"),
     # X-Token: …
-    ("x-token", re.compile(r"(x-token\s*[:=]\s*)(?!\*{3})[^\s\"',;\\]+", re.IGNORECASE), rf"\1{MASK}"),
+    ("x-token", r"(?i)(x-token\s*[:=]\s*)(?!\*{3})[^\s\"',;\\]+", rf"\1{MASK}"),
     # Authorization: Basic …, Proxy-Authorization: Digest …
     (
         "authorization",
-        re.compile(
-            r"(authorization\\*[\"']?\s*:\s*\\*[\"']?(?:Basic|Digest|Negotiate|NTLM)\s+)[^\s\"',\\]+",
-            re.IGNORECASE,
-        ),
+        r"(?i)(authorization\\*[\"']?\s*:\s*\\*[\"']?(?:Basic|Digest|Negotiate|NTLM)\s+)[^\s\"',\\]+",
         rf"\1{MASK}",
     ),
     # Bearer …, unless the next word only speaks of one ("Bearer token required")
     (
         "bearer",
-        re.compile(
-            r"(bearer(?:\s|%20|\+)+)"
-            r"(?!(?:tokens?|auth|authentication|authorization|scheme|format|headers?|realm|error|is|or|and)"
-            r"(?![\w.~+/-]))"
-            r"[^\s\"'`<>,;\\]+",
-            re.IGNORECASE,
+        (
+            r"(?i)(bearer(?:\s|%20|\+)+)"
+            r"(?!(?:tokens?|auth|authentication|authorization|scheme|format|headers?|realm|error|is|or|and)(?![\w.~+/-]))"
+            r"[^\s\"'`<>,;\\]+"
         ),
         rf"\1{MASK}",
     ),
     # a JWT, also one that was cut off
-    ("eyj", re.compile(r"eyJ[\w-]*\.[\w-]+\.[\w-]*|eyJ[\w-]{16,}(?:\.[\w-]*)?", re.ASCII), MASK),
+    ("eyj", r"(?a)eyJ[\w-]*\.[\w-]+\.[\w-]*|eyJ[\w-]{16,}(?:\.[\w-]*)?", MASK),
     # scheme://user:password@host
-    ("://", re.compile(r"(://)[^/?#\s\"'<>]*@"), rf"\1{MASK}@"),
+    ("://", r"(://)[^/?#\s\"'<>]*@", rf"\1{MASK}@"),
 )
 
-_ENCODED_BYTE: Final = re.compile("%[0-9A-F]{2}")
-_JSON_ESCAPE: Final = re.compile(r"\\(?:u([0-9a-fA-F]{4})|([\"\\/]))")
-
-
-class SupportsReveal(Protocol):
-    """Something that holds a secret and shows it on demand only, such as `polyai_sync.config.Secret`."""
-
-    def reveal(self) -> str:
-        """The secret itself."""
+_ENCODED_BYTE: Final = "%[0-9A-F]{2}"
+_JSON_ESCAPE: Final = r"\\(?:u([0-9a-fA-F]{4})|([\"\\/]))"
 
 
 class Redactor:
@@ -92,7 +80,7 @@ class Redactor:
 
     __slots__ = ("_numeric", "_secrets", "_variants")
 
-    def __init__(self, *secrets: str | SupportsReveal | None) -> None:
+    def __init__(self, *secrets: str | Secret | None) -> None:
         values = {
             value
             for secret in secrets
@@ -103,7 +91,7 @@ class Redactor:
         self._variants: tuple[str, ...] = tuple(sorted({v for s in values for v in _written(s)}, key=_by_length))
         self._numeric: bool = any(not value.strip("0123456789.-+eE") for value in values)
 
-    def adding(self, *secrets: str | SupportsReveal | None) -> Redactor:
+    def adding(self, *secrets: str | Secret | None) -> Redactor:
         """A new redactor that knows these secrets too, such as an access token just minted."""
         return Redactor(*self._secrets, *secrets)
 
@@ -129,7 +117,7 @@ class Redactor:
         lowered = text.lower()
         for word, pattern, replacement in _SHAPES:
             if word in lowered:
-                text = pattern.sub(replacement, text)
+                text = re.sub(pattern, replacement, text)
         return text
 
     def clip(self, value: object, limit: int) -> str:
@@ -195,16 +183,13 @@ class Redactor:
 
     def _decoded(self, text: str) -> str:
         """``text`` as it is, or decoded and masked where an encoding hid a secret."""
-        decoded = text
+        readings = {text}
         for _ in range(_DECODING_ROUNDS):
-            unquoted = unquote(decoded)
-            unescaped = _JSON_ESCAPE.sub(_unescape, unquoted)
-            for reading in (unquoted, unescaped, _JSON_ESCAPE.sub(_unescape, decoded), unquote_plus(decoded)):
+            # In every order: a secret that holds a percent sign or a backslash itself is spoiled by the wrong one.
+            readings |= {decode(reading) for reading in readings for decode in _DECODERS}
+            for reading in readings:
                 if any(secret in reading for secret in self._secrets):
                     return self._by_value(reading)
-            if unescaped == decoded:
-                break
-            decoded = unescaped
         return text
 
     def _by_value(self, text: str) -> str:
@@ -268,7 +253,7 @@ def _written(secret: str) -> set[str]:
         json.dumps(secret, ensure_ascii=False)[1:-1],
         repr(secret)[1:-1],
         encoded,
-        _ENCODED_BYTE.sub(lambda byte: byte[0].lower(), encoded),
+        re.sub(_ENCODED_BYTE, lambda byte: byte[0].lower(), encoded),
         quote(secret, errors="surrogatepass"),
         quote_plus(secret, errors="surrogatepass"),
     }
@@ -281,6 +266,13 @@ def _by_length(value: str) -> tuple[int, str]:
 def _unescape(match: re.Match[str]) -> str:
     code, plain = match.groups()
     return chr(int(code, 16)) if code else plain
+
+
+def _unescaped(text: str) -> str:
+    return re.sub(_JSON_ESCAPE, _unescape, text) if "\\" in text else text
+
+
+_DECODERS: Final = (unquote, unquote_plus, _unescaped)
 
 
 def _str(value: object) -> str:

@@ -32,8 +32,8 @@ MESSAGE_LIMIT: Final = 512
 
 _FIELDS: Final = ("message", "error", "detail", "error_message")
 _DEEPEST: Final = 3
-_SECONDS: Final = re.compile(r"\+?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
-_TITLE: Final = re.compile(r"<title[^>]{0,200}>([^<]{0,500})</title", re.IGNORECASE)
+_SECONDS: Final = r"(?a)\+?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"
+_TITLE: Final = r"(?i)<title[^>]{0,200}>([^<]{0,500})</title"
 
 
 def error_from_response(
@@ -102,7 +102,7 @@ def _readable(text: str) -> str:
     """The text, or what a page of HTML calls itself: its markup tells a developer nothing."""
     if not text.startswith("<"):
         return text
-    title = _TITLE.search(text)
+    title = re.search(_TITLE, text)
     return title[1] if title else ""
 
 
@@ -122,7 +122,7 @@ def parse_retry_after(value: object, now: float) -> float | None:
     if not isinstance(value, str):
         return None
     text = value.strip()
-    if _SECONDS.fullmatch(text):
+    if re.fullmatch(_SECONDS, text):
         return min(float(text), sys.float_info.max)
     try:
         date = parsedate_to_datetime(text)

@@ -171,7 +171,17 @@ def test_no_secret_survives_in_json(token, value):
     assert "opaque" not in text
 
 
-@given(json_values)
+# Without these letters no text and no key looks like a secret.
+plain_text = st.text(alphabet=st.characters(exclude_characters="eEtT:"))
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | plain_text,
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(plain_text, inner, max_size=4),
+        max_leaves=20,
+    )
+)
 def test_json_without_secrets_is_equal_and_never_the_same_container(value):
     value = [value]
     copy = Redactor("not-to-be-found-in-there").json(value)
