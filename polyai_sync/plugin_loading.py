@@ -6,6 +6,7 @@ its name is misspelt is worse than an error.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 from typing import TYPE_CHECKING, Any, Final
@@ -119,13 +120,12 @@ def installed_plugins(complain: Callable[[str, Exception], None]) -> list[Instal
 def _entry_points(complain: Callable[[str, Exception], None]) -> list[EntryPoint]:
     from importlib import metadata  # costs 10 ms, which `import polyai_sync` should not pay
 
-    try:
+    with contextlib.suppress(Exception):  # one damaged distribution spoils the listing of all: ask each by itself
         return list(metadata.entry_points(group=PROJECT))
-    except Exception:  # noqa: BLE001 -- one damaged distribution spoils the listing of all: ask each by itself
-        found: list[EntryPoint] = []
-        for distribution in metadata.distributions():
-            found += [one for one in _of_distribution(distribution, complain) if one not in found]
-        return found
+    found: list[EntryPoint] = []
+    for distribution in metadata.distributions():
+        found += [one for one in _of_distribution(distribution, complain) if one not in found]
+    return found
 
 
 def _of_distribution(distribution: Distribution, complain: Callable[[str, Exception], None]) -> list[EntryPoint]:

@@ -7,6 +7,8 @@ import json
 import logging
 import subprocess
 import sys
+from datetime import datetime, timezone
+from types import MappingProxyType
 
 import pytest
 
@@ -234,6 +236,12 @@ def test_a_record_can_be_encoded_whatever_the_server_sent(host, caplog):
     finally:
         logger.removeHandler(handler)
     assert errors == []
+
+
+def test_what_is_no_plain_json_is_written_all_the_same(host, log):
+    payload = MappingProxyType({"text": "Hi", "at": datetime(2026, 1, 2, tzinfo=timezone.utc)})
+    host.on_send(SESSION, ClientEvent(type="EVENT_TYPE_USER_MESSAGE", payload=payload))
+    assert '{"text": "Hi", "at": "2026-01-02 00:00:00+00:00"}' in log.messages[0]
 
 
 # --- retries ---

@@ -193,7 +193,7 @@ def test_an_entry_point_whose_name_was_given_is_not_imported(install, caplog):
     assert not caplog.records
 
 
-def test_an_entry_point_may_replace_a_bundled_plugin(install):
+def test_an_entry_point_may_replace_a_bundled_plugin(install, caplog):
     install("acme", "[polyai_sync]\nbackoff = acme_backoff:Plugin\n", acme_backoff=A_CLASS)
     built = PluginHost(environ={})
     assert [(info.name, info.origin) for info in built.plugins] == [
@@ -201,6 +201,7 @@ def test_an_entry_point_may_replace_a_bundled_plugin(install):
         ("logging", "bundled"),
         ("reconnect", "bundled"),
     ]
+    assert not caplog.records
 
 
 BROKEN = {
