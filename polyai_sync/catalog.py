@@ -59,10 +59,9 @@ _BY_SURFACE_AND_TEXT: Final = {
 }
 _PREFIXES: Final = tuple((_key(entry.text), entry) for entry in CATALOG if entry.text and entry.match == "prefix")
 
-# Without a surface the first row wins: reversed, so that it is the last one written. Longer texts come first where a
-# text is looked for at the beginning of another.
+# Without a surface the first row wins: reversed, so that it is the last one written.
 _BY_TEXT: Final = {key: entry for (_, key), entry in reversed(_BY_SURFACE_AND_TEXT.items())}
-_BEGINNINGS: Final = sorted(((*_BY_TEXT.items(), *_PREFIXES)), key=lambda pair: -len(pair[0]))
+_BEGINNINGS: Final = (*_BY_TEXT.items(), *_PREFIXES)
 _BY_CLASS: Final = {entry.exception.__name__.casefold(): entry.exception.default_code for entry in CATALOG}
 
 

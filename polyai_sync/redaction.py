@@ -86,8 +86,8 @@ class Redactor:
             for secret in secrets
             if secret is not None and len(value := secret if isinstance(secret, str) else secret.reveal()) >= SHORTEST
         }
+        self._secrets: tuple[str, ...] = tuple(values)
         # The longest first: a secret may be part of another.
-        self._secrets: tuple[str, ...] = tuple(sorted(values, key=_by_length))
         self._variants: tuple[str, ...] = tuple(sorted({v for s in values for v in _written(s)}, key=_by_length))
         self._numeric: bool = any(not value.strip("0123456789.-+eE") for value in values)
 
@@ -250,8 +250,6 @@ def _written(secret: str) -> set[str]:
     return {
         secret,
         json.dumps(secret)[1:-1],
-        json.dumps(secret, ensure_ascii=False)[1:-1],
-        repr(secret)[1:-1],
         encoded,
         re.sub(_ENCODED_BYTE, lambda byte: byte[0].lower(), encoded),
         quote(secret, errors="surrogatepass"),

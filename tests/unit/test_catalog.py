@@ -93,7 +93,16 @@ def test_unknown_code_has_no_entry():
 
 
 def spellings(text: str) -> list[str]:
-    return [text, text.upper(), text.lower(), f"  {text}\n", text.replace("'", "\u2019"), text.replace(" ", "  ")]
+    return [
+        text,
+        text.upper(),
+        text.lower(),
+        f"  {text}\n",
+        text.replace("'", "\u2019"),
+        text.replace(" ", "  "),
+        text.rstrip("."),
+        f"{text}.",
+    ]
 
 
 @every_http_text
@@ -205,6 +214,7 @@ def test_make_error_keeps_what_was_seen():
     assert (error.status, error.surface, error.retry_after, error.request_id) == (429, "connect", 2.5, None)
     assert make_error("http.rate_limited", surface=None).surface == "http"
     assert make_error("agent.no_response", "Sorry", user_text="Hm").user_text == "Hm"
+    assert make_error("agent.no_response", "Sorry", user_text=None).user_text == "Sorry"
     assert make_error("client.session_ended", reason="REASON_USER_END").reason == "REASON_USER_END"
 
 

@@ -322,6 +322,7 @@ def test_is_loopback(host, loopback):
         *("https://[m.example]", "https://[]", "https://[127.0.0.1]"),
         *("https://a..b", "https://-a.example", "https://" + "a" * 64 + ".example", "https://a\\@b.example"),
         *("http://127.0.0.1@evil.example", "http://localhost\\.evil.example", "https://%6c.example"),
+        *("https://a.example/x\\y", "https://a.example/x y"),
     ],
 )
 def test_malformed_base_url_is_refused(base_url):

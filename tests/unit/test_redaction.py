@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import string
 import time
+from collections.abc import Mapping
 from urllib.parse import quote, quote_plus, unquote
 
 import pytest
@@ -232,6 +233,26 @@ def test_nesting_and_cycles_do_not_matter():
     copied = Redactor("opaque-value").json(cycle)
     assert copied["text"] == MASK
     assert copied["self"][0] is copied
+
+
+def test_containers_made_while_copying_are_not_mixed_up():
+    class Lazy(Mapping):
+        def __init__(self, depth):
+            self.depth = depth
+
+        def __iter__(self):
+            return iter(range(3))
+
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, key):
+            return [self.depth, key] if self.depth == 3 else Lazy(self.depth + 1)
+
+    def wanted(depth):
+        return {key: [3, key] if depth == 3 else wanted(depth + 1) for key in range(3)}
+
+    assert Redactor().json(Lazy(0)) == wanted(0)
 
 
 @given(tokens, st.integers(min_value=0, max_value=200), st.text(max_size=100))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import pickle
+import time
 from datetime import datetime, timezone
 from email.utils import format_datetime
 from urllib.parse import quote
@@ -193,6 +194,18 @@ def test_hostile_body_makes_an_error(body):
 )
 def test_retry_after_is_seconds_or_a_date(value, seconds):
     assert parse_retry_after(value, NOW) == seconds
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="the zone of a process can be set on POSIX only")
+@pytest.mark.parametrize("value", ["Tue, 14 Nov 2023 22:13:30 -0000", "Tue Nov 14 22:13:30 2023"])
+def test_retry_after_date_without_a_zone_is_utc_wherever_the_client_runs(value, monkeypatch):
+    monkeypatch.setenv("TZ", "XXX-9")
+    time.tzset()
+    try:
+        assert parse_retry_after(value, NOW) == 10.0
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 @pytest.mark.parametrize("value", ["9" * 400, "1e400", "1" + "0" * 5000])
