@@ -21,9 +21,8 @@ from requests.utils import get_auth_from_url, select_proxy
 from urllib3.connection import ProxyConfig
 
 from polyai_sync.errors import ConfigurationError
-from polyai_sync.transport.connections import TimedHTTPConnection, TimedHTTPSConnection, limits, socks_classes
-from polyai_sync.transport.failures import network_error
-from polyai_sync.transport.http import address
+from polyai_sync.transport.failures import address, network_error
+from polyai_sync.transport.timed import TimedHTTPConnection, TimedHTTPSConnection, limits, socks_classes
 from polyai_sync.transport.trust import ssl_context
 from polyai_sync.transport.waker import wait_readable
 

@@ -12,13 +12,14 @@ import http.client
 import socket
 import ssl
 from typing import Final
+from urllib.parse import urlsplit
 
 import requests
 import urllib3.exceptions
 
 from polyai_sync.errors import ConfigurationError, ConnectionFailedError, PolyAIError, ProtocolError
 
-__all__ = ["bare", "innermost", "network_error"]
+__all__ = ["address", "bare", "innermost", "network_error"]
 
 _NAME_MISMATCH: Final = "its certificate is for another name", "check the base URL, and who answers there."
 _UNKNOWN_CA: Final = (
@@ -37,6 +38,8 @@ _CERTIFICATES: Final[dict[int, tuple[str, str]]] = {
     62: _NAME_MISMATCH,
     64: _NAME_MISMATCH,
 }
+
+_PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 _TUNNEL_FAILED: Final = "Tunnel connection failed: "
 
@@ -134,6 +137,18 @@ def _told(error: BaseException, *, where: str, proxy: str | None, waited: float 
         return f"The connection to {where} was closed before an answer came", "try again."
     why = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
     return f"Could not reach {where} ({why})", "check this machine's network."
+
+
+def address(url: str | None) -> str | None:
+    """``host:port`` of a URL, for people; nothing of its user, path or query."""
+    if not url:
+        return None
+    parts = urlsplit(url if "://" in url else f"http://{url}")
+    try:
+        port = parts.port or _PORTS.get(parts.scheme)
+    except ValueError:
+        port = None
+    return f"{parts.hostname}:{port}" if port else str(parts.hostname)
 
 
 def innermost(error: BaseException) -> OSError | None:

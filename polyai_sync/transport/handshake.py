@@ -17,8 +17,8 @@ from attrs import frozen
 
 from polyai_sync.errors import PolyAIError, ProtocolError
 from polyai_sync.refusals import error_from_response, parse_retry_after
-from polyai_sync.transport.connections import arm
 from polyai_sync.transport.failures import network_error
+from polyai_sync.transport.timed import arm
 
 if TYPE_CHECKING:
     from polyai_sync.redaction import Redactor

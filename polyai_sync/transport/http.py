@@ -13,7 +13,6 @@ import time
 from collections import OrderedDict
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, Final, Protocol
-from urllib.parse import urlsplit
 
 import requests
 import urllib3.exceptions
@@ -24,30 +23,25 @@ from requests.structures import CaseInsensitiveDict
 from requests.utils import select_proxy
 from urllib3.poolmanager import PoolManager
 
-from polyai_sync.errors import ConnectionFailedError, PolyAIError, ProtocolError
+from polyai_sync.errors import PolyAIError, ProtocolError
 from polyai_sync.redaction import Redactor, redact_url
-from polyai_sync.refusals import error_from_response, parse_retry_after
-from polyai_sync.transport.connections import DeadlineAdapter, limits
-from polyai_sync.transport.failures import network_error
+from polyai_sync.transport.answers import (
+    CORRELATION_ID,
+    Answer,
+    first_text,
+    json_object,
+    lifetime,
+    read_answer,
+    refusal,
+)
+from polyai_sync.transport.failures import address, network_error
+from polyai_sync.transport.timed import DeadlineAdapter, limits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     from polyai_sync.config import Secret, Settings
     from polyai_sync.transport.deadline import Deadline
 
-__all__ = ["BODY_LIMIT", "AccessToken", "HttpTransport", "RequestObserver", "address"]
-
-#: Bytes of a body that are read. An honest one has a few hundred.
-BODY_LIMIT: Final = 64 * 1024
-
-#: Seconds that a token lives whose lifetime is not told (protocol.md §2).
-DEFAULT_LIFETIME: Final = 3600.0
-
-#: A lifetime above this (100 years) is taken for a mistake.
-LONGEST_LIFETIME: Final = 100 * 365 * 86_400.0
-
-_CORRELATION_ID: Final = "X-Polyai-Correlation-Id"
+__all__ = ["AccessToken", "HttpTransport", "RequestObserver"]
 
 
 @frozen(kw_only=True)
@@ -83,15 +77,6 @@ class RequestObserver(Protocol):
         error: PolyAIError | None,
     ) -> None:
         """It is over: with an HTTP status, or with an error where no answer came."""
-
-
-@frozen
-class _Answer:
-    status: int
-    headers: Mapping[str, str] = field(repr=False)
-    body: bytes = field(repr=False)  # it may hold a token, and tracebacks show locals by their repr
-    complete: bool
-    """Was all of the body read?"""
 
 
 class HttpTransport:
@@ -133,11 +118,11 @@ class HttpTransport:
         answer = self._call(
             "access_token", "/api/v1/access-token", {}, None, deadline, attempt, correlation_id, observer
         )
-        token = _first_text(answer, "access_token", "accessToken")
+        token = first_text(answer, "access_token", "accessToken")
         if token is None:
             del answer  # tracebacks keep locals
             raise ProtocolError("The answer holds no usable access token", surface="access_token")
-        expires_in = _lifetime(answer.get("expires_in", answer.get("expiresIn")))
+        expires_in = lifetime(answer.get("expires_in", answer.get("expiresIn")))
         expires_at = datetime.now(timezone.utc) + timedelta(seconds=expires_in)
         return AccessToken(value=token, expires_in=expires_in, expires_at=expires_at)
 
@@ -162,7 +147,7 @@ class HttpTransport:
         answer = self._call(
             "session_create", "/api/v1/sessions", body, token, deadline, attempt, correlation_id, observer
         )
-        session_id = _first_text(answer, "session_id", "sessionId", "id")
+        session_id = first_text(answer, "session_id", "sessionId", "id")
         if session_id is None:
             raise ProtocolError("The answer holds no usable session id", surface="session_create")
         return session_id
@@ -220,8 +205,8 @@ class HttpTransport:
             del error  # its traceback holds this frame
         if not 200 <= status < 300:
             redactor = Redactor(self._settings.connector_token, token)
-            raise _refusal(operation, answer, redactor)
-        return _json_object(operation, answer)
+            raise refusal(operation, answer, redactor)
+        return json_object(operation, answer)
 
     def _attempt(
         self,
@@ -231,7 +216,7 @@ class HttpTransport:
         token: Secret | None,
         deadline: Deadline,
         correlation_id: str,
-    ) -> _Answer:
+    ) -> Answer:
         started = time.monotonic()
         caught: Exception
         try:
@@ -252,7 +237,7 @@ class HttpTransport:
 
     def _send(
         self, url: str, body: dict[str, Any], token: Secret | None, deadline: Deadline, correlation_id: str
-    ) -> _Answer:
+    ) -> Answer:
         if deadline.expired():
             raise TimeoutError("timed out")
         timeouts = self._settings.timeouts
@@ -270,10 +255,9 @@ class HttpTransport:
                 stream=True,
             )
             try:
-                content, complete = _read_body(response, deadline.within(timeouts.read))
+                return read_answer(response, deadline.within(timeouts.read))
             finally:
                 response.close()
-        return _Answer(response.status_code, response.headers, content, complete)
 
     def _headers(self, token: Secret | None, correlation_id: str) -> dict[str, str]:
         headers = {
@@ -282,7 +266,7 @@ class HttpTransport:
             # The answers are small, and what is not packed cannot burst.
             "Accept-Encoding": "identity",
             "User-Agent": self._settings.user_agent,
-            _CORRELATION_ID: correlation_id,
+            CORRELATION_ID: correlation_id,
         }
         if token is None:
             return headers | {"X-Token": self._settings.connector_token.reveal(), "X-Host": self._settings.host}
@@ -366,99 +350,3 @@ def _copied(adapter: Any) -> Any:
 
 def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
     return request
-
-
-# -- answers ------------------------------------------------------------------------------------------------------
-
-
-def _read_body(response: requests.Response, deadline: Deadline) -> tuple[bytes, bool]:
-    """At most `BODY_LIMIT` bytes of a body, and whether that is all of it.
-
-    What breaks off, or does not come in time, counts as far as it came: the status still says what to do.
-    """
-    body = bytearray()
-    try:
-        for chunk in _chunks(response):
-            body += chunk
-            if len(body) > BODY_LIMIT:
-                return bytes(body[:BODY_LIMIT]), False
-            if deadline.expired():
-                return bytes(body), False
-    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError):
-        return bytes(body), False
-    return bytes(body), True
-
-
-def _chunks(response: requests.Response) -> Iterator[bytes]:
-    """The body as it comes in: a wait for a full chunk would be one that a slow server draws out for ever."""
-    raw = response.raw
-    consumed = getattr(response, "_content_consumed", False)  # by a hook of the caller's
-    if consumed or not isinstance(raw, urllib3.HTTPResponse) or not hasattr(raw, "read1"):
-        yield from response.iter_content(1024)
-        return
-    while chunk := raw.read1(16 * 1024, decode_content=True):
-        yield chunk
-
-
-def _refusal(operation: str, answer: _Answer, redactor: Redactor) -> PolyAIError:
-    request_id = answer.headers.get(_CORRELATION_ID)
-    return error_from_response(
-        operation,
-        answer.status,
-        answer.body.decode("utf-8", "replace"),
-        retry_after=parse_retry_after(answer.headers.get("Retry-After"), time.time()),
-        request_id=None if request_id is None else redactor.clip(request_id, 200),
-        redactor=redactor,
-    )
-
-
-def _json_object(operation: str, answer: _Answer) -> dict[str, Any]:
-    if not answer.complete:
-        if len(answer.body) >= BODY_LIMIT:
-            raise ProtocolError(
-                f"The answer is longer than {BODY_LIMIT} bytes", surface=operation, status=answer.status
-            )
-        raise ConnectionFailedError("The answer broke off, or took too long. Try again", surface=operation)
-    try:
-        decoded = json.loads(answer.body.decode("utf-8-sig"))
-    except (ValueError, RecursionError):
-        decoded = None
-    if not isinstance(decoded, dict):
-        raise ProtocolError("The answer is not a JSON object", surface=operation, status=answer.status)
-    return decoded
-
-
-def _first_text(answer: Mapping[str, Any], *names: str) -> str | None:
-    """The first of the fields that can be sent on in a header or a URL: visible ASCII, nothing else."""
-    for name in names:
-        value = answer.get(name)
-        if isinstance(value, str) and value and all("!" <= letter <= "~" for letter in value):
-            return value
-    return None
-
-
-def _lifetime(value: object) -> float:
-    """Seconds; the default where the value says nothing sensible."""
-    if isinstance(value, (int, float, str)) and not isinstance(value, bool):
-        try:
-            seconds = float(value)
-        except (ValueError, OverflowError):
-            return DEFAULT_LIFETIME
-        if 0 < seconds <= LONGEST_LIFETIME:  # nan is neither
-            return seconds
-    return DEFAULT_LIFETIME
-
-
-def address(url: str | None) -> str | None:
-    """``host:port`` of a URL, for people; nothing of its user, path or query."""
-    if not url:
-        return None
-    parts = urlsplit(url if "://" in url else f"http://{url}")
-    try:
-        port = parts.port or _PORTS.get(parts.scheme)
-    except ValueError:
-        port = None
-    return f"{parts.hostname}:{port}" if port else str(parts.hostname)
-
-
-_PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}

@@ -1,0 +1,363 @@
+"""An open WebSocket: the threads, locks and descriptors of it. What a frame looks like is somebody else's business."""
+
+from __future__ import annotations
+
+import struct
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Final, Protocol
+
+from attrs import frozen
+
+from polyai_sync.errors import ConnectionDroppedError, PolyAIError, ProtocolError
+from polyai_sync.transport.failures import bare
+from polyai_sync.transport.link import Link, WantRead, WantWrite
+from polyai_sync.transport.waker import Waker, wait_ready
+
+if TYPE_CHECKING:
+    from polyai_sync.transport.deadline import Deadline
+
+__all__ = [
+    "BYTES_AT_ONCE",
+    "CLOSE",
+    "FRAMES_AT_ONCE",
+    "NOT_TEXT",
+    "NOT_UTF8",
+    "PING",
+    "PONG",
+    "PROTOCOL_BROKEN",
+    "TEXT",
+    "TOO_LARGE",
+    "Frames",
+    "IncompleteFrame",
+    "RefusedFrame",
+    "WebSocketConnection",
+]
+
+#: One ``read()`` gives no more than so many frames, or bytes: a flood must not keep a thread from its deadlines.
+FRAMES_AT_ONCE: Final = 256
+BYTES_AT_ONCE: Final = 256 * 1024
+
+# Opcodes and close codes of RFC 6455 §5.2 and §7.4.1.
+TEXT: Final = 0x1
+CLOSE: Final = 0x8
+PING: Final = 0x9
+PONG: Final = 0xA
+PROTOCOL_BROKEN: Final = 1002
+NOT_TEXT: Final = 1003
+NO_CODE: Final = 1005
+NOT_UTF8: Final = 1007
+TOO_LARGE: Final = 1009
+
+#: Control frames that wait for room; older ones are dropped, since only the last ping needs an answer.
+_CONTROLS_KEPT: Final = 8
+
+
+class IncompleteFrame(Exception):  # noqa: N818 - it reports a state, not a mistake
+    """The rest of a frame has not come yet."""
+
+
+class RefusedFrame(Exception):  # noqa: N818 - it becomes a ProtocolError
+    """A frame that ends the connection.
+
+    Attributes:
+        code: The close code that says why.
+    """
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Frames(Protocol):
+    """Bytes to frames and back."""
+
+    def feed(self, data: bytes) -> None:
+        """Add what came."""
+
+    def release(self) -> None:
+        """Let go of what has been parsed."""
+
+    def take(self) -> tuple[int, str | bytes | None]:
+        """The next frame: its opcode, and the payload of a control frame, or the message that a data frame completes.
+
+        Raises:
+            IncompleteFrame: It has not come whole; a later call goes on.
+            RefusedFrame: It is malformed, too long, or not text.
+        """
+
+    def encode(self, opcode: int, payload: str | bytes) -> bytes:
+        """One whole frame, ready to be sent."""
+
+
+@frozen
+class _End:
+    """How a connection came to its end, as its callers are told."""
+
+    message: str
+    close_code: int | None = None
+    close_reason: str = ""
+    cause: OSError | None = None
+    broke_protocol: bool = False
+
+    def error(self) -> PolyAIError:
+        """For the reader."""
+        return ProtocolError(self.message, surface="websocket") if self.broke_protocol else self.dropped()
+
+    def dropped(self) -> PolyAIError:
+        """For a writer, whatever it was."""
+        error = ConnectionDroppedError(
+            self.message, close_code=self.close_code, close_reason=self.close_reason, surface="websocket"
+        )
+        error.__cause__ = self.cause
+        return error
+
+
+_CLOSED_HERE: Final = _End("The connection was closed on this side")
+_NO_CLOSE_FRAME: Final = _End("The connection was cut off without a closing frame")
+
+
+class WebSocketConnection:
+    """An open WebSocket.
+
+    One thread calls ``wait`` and ``read``; any thread may ``write`` and ``close``. No method but ``wait`` and
+    ``write`` waits for anything.
+
+    Attributes:
+        generation: Which connection of its session this is; for the caller.
+    """
+
+    def __init__(self, wire: Link, frames: Frames) -> None:
+        self.generation = 0
+        self._link = wire
+        self._frames = frames
+        self._more = True  # the first frames may have come with the handshake's answer
+        self._read_wants_write = False
+        self._end: _End | None = None
+        self._write_lock = threading.Lock()
+        self._controls: deque[bytes] = deque(maxlen=_CONTROLS_KEPT)
+        self._unsent = b""
+        self._close_sent = False
+        # Reentrant: a signal handler may close what its own thread is using.
+        self._state = threading.RLock()
+        self._users = 0
+        self._closing = False
+
+    def wait(self, timeout: float | None, waker: Waker) -> bool:
+        """Wait until there may be something to read.
+
+        Args:
+            timeout: Seconds, ``None`` for ever.
+            waker: Ends the wait too; it is left as it is.
+
+        Returns:
+            Is it worth calling ``read``? ``False``: time is up, or the waker was.
+        """
+        if self._more or self._end is not None or not self._enter():
+            return True
+        try:
+            fd = self._link.fileno()
+            writers = (fd,) if self._read_wants_write or self._controls or self._unsent else ()
+            readable, writable = wait_ready((fd, waker.fileno()), writers, timeout)
+            if writable:
+                self._flush_controls()
+            return fd in readable or bool(writable and self._read_wants_write)
+        finally:
+            self._leave()
+
+    def read(self) -> list[str]:
+        """Every complete text message that has come, without waiting; at most `FRAMES_AT_ONCE` or `BYTES_AT_ONCE`.
+
+        Pings are answered, and a close frame too.
+
+        Raises:
+            ConnectionDroppedError: The connection is over, and everything that came before was returned.
+            ProtocolError: The server sent what it must not; the connection is over.
+        """
+        messages: list[str] = []
+        if self._end is None:
+            if self._enter():
+                try:
+                    self._read_into(messages)
+                finally:
+                    self._leave()
+            else:
+                self._end = _CLOSED_HERE
+        if self._end is not None and not messages:
+            raise self._end.error()
+        return messages
+
+    def write(self, text: str, deadline: Deadline) -> None:
+        """Send one text message. Where it is not written whole in time the connection is over (``pitfalls.md`` 35).
+
+        Raises:
+            ConnectionDroppedError: The connection is over. Whether the message arrived is not known.
+        """
+        frame = self._frames.encode(TEXT, text)
+        if self._end is not None:
+            raise self._end.dropped()
+        if not self._enter():
+            raise _CLOSED_HERE.dropped()
+        end: _End | None = None
+        try:
+            remaining = deadline.remaining()
+            if not self._write_lock.acquire(timeout=-1 if remaining is None else min(remaining, threading.TIMEOUT_MAX)):
+                raise TimeoutError("timed out")  # noqa: TRY301 - as in the middle of a frame
+            try:
+                self._unsent += b"".join((*self._taken_controls(), frame))
+                self._write_whole(deadline)
+            finally:
+                self._write_lock.release()
+            self._flush_controls()
+        except OSError as error:
+            what = "did not take a message in time" if isinstance(error, TimeoutError) else "broke while writing"
+            end = _CLOSED_HERE if self._closing else _End(f"The connection {what}", cause=bare(error))
+            self._link.shutdown()
+        except BaseException:
+            self._link.shutdown()  # half a frame may be out
+            raise
+        finally:
+            self._leave()
+        if end is not None:
+            raise end.dropped()
+
+    def close(self, code: int = 1000) -> None:
+        """Close it from any thread: a close frame where there is room for one, then the socket. Waits for nothing.
+
+        Whoever is in ``wait`` or ``write`` comes back at once. Idempotent.
+        """
+        with self._state:
+            if self._closing:
+                return
+            self._closing = True
+            self._users += 1
+        try:
+            self._send_close(struct.pack("!H", code))
+            self._link.shutdown()
+        finally:
+            self._leave()
+
+    def abandon(self) -> None:
+        """Give the descriptor back in a forked process, without a word to the peer: the parent still talks to it."""
+        self._closing = True
+        self._end = _CLOSED_HERE
+        self._state = threading.RLock()
+        self._write_lock = threading.Lock()
+        self._link.close()
+
+    # -- reading ----------------------------------------------------------------------------------------------------
+
+    def _read_into(self, messages: list[str]) -> None:
+        self._more = self._read_wants_write = False
+        frames, size, again = 0, 0, True
+        try:
+            while frames < FRAMES_AT_ONCE and size < BYTES_AT_ONCE:
+                try:
+                    opcode, payload = self._frames.take()
+                except IncompleteFrame:
+                    if not again:
+                        break
+                    data = self._link.recv()
+                    if not data:
+                        self._end = _NO_CLOSE_FRAME
+                        break
+                    self._frames.feed(data)
+                    again = self._link.more(len(data))
+                    size += len(data)
+                    continue
+                frames += 1
+                if isinstance(payload, str):
+                    messages.append(payload)
+                elif payload is not None and self._control(opcode, payload):
+                    break
+            else:
+                self._more = True
+        except WantRead:
+            pass
+        except WantWrite:
+            self._read_wants_write = True
+        except OSError as error:
+            self._end = _End("The connection was reset", cause=bare(error))
+        except RefusedFrame as error:
+            self._end = _End(str(error), broke_protocol=True)
+            self._send_close(struct.pack("!H", error.code))
+        self._frames.release()
+
+    def _control(self, opcode: int, payload: bytes) -> bool:
+        """Answer a control frame; is it the end?"""
+        if opcode == PING:
+            self._controls.append(self._frames.encode(PONG, payload))
+            self._flush_controls()
+        if opcode != CLOSE:
+            return False
+        code = struct.unpack("!H", payload[:2])[0] if payload else NO_CODE
+        reason = payload[2:].decode("utf-8", "replace")
+        self._end = _End(f"The server closed the connection ({code})", close_code=code, close_reason=reason)
+        self._send_close(payload[:2])
+        return True
+
+    # -- writing ----------------------------------------------------------------------------------------------------
+
+    def _write_whole(self, deadline: Deadline) -> None:
+        """Write all that is unsent, waiting for room."""
+        while (want := self._write_some()) is not None:
+            if deadline.expired():
+                raise TimeoutError("timed out")
+            fd = (self._link.fileno(),)
+            wait_ready(fd if want is WantRead else (), fd if want is WantWrite else (), deadline.remaining())
+
+    def _write_some(self) -> type[Exception] | None:
+        """Write as much as goes now; what the rest needs, or ``None`` where nothing is left."""
+        try:
+            while self._unsent:
+                self._unsent = self._unsent[self._link.send(self._unsent) :]
+            self._link.flush()
+        except (WantRead, WantWrite) as want:
+            return type(want)
+        return None
+
+    def _flush_controls(self) -> None:
+        """Write the control frames that wait, unless somebody is writing: that thread does it when it is done."""
+        while (self._controls or self._unsent) and self._write_lock.acquire(blocking=False):
+            try:
+                self._unsent += b"".join(self._taken_controls())
+                if not self._written():
+                    return
+            finally:
+                self._write_lock.release()
+
+    def _written(self) -> bool:
+        try:
+            return self._write_some() is None
+        except OSError:
+            self._unsent = b""
+            self._link.shutdown()  # the reader finds the end, behind what is still to be read
+            return True
+
+    def _taken_controls(self) -> list[bytes]:
+        taken = []
+        while self._controls:
+            taken.append(self._controls.popleft())
+        return taken
+
+    def _send_close(self, payload: bytes) -> None:
+        if self._close_sent:
+            return
+        self._close_sent = True
+        self._controls.append(self._frames.encode(CLOSE, payload))
+        self._flush_controls()
+
+    # -- the descriptor's life: closed by the last one out, so that nobody polls a number that is somebody else's now --
+
+    def _enter(self) -> bool:
+        with self._state:
+            if self._closing:
+                return False
+            self._users += 1
+            return True
+
+    def _leave(self) -> None:
+        with self._state:
+            self._users -= 1
+            if self._closing and not self._users:
+                self._link.close()
