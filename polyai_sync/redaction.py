@@ -149,7 +149,9 @@ class Redactor:
             source, target = todo.pop()
             if isinstance(target, dict):
                 for key, item in source.items():
-                    name = key if key is None or isinstance(key, (bool, int, float)) else self.text(key)
+                    name = (
+                        key if key is None else self._number(key) if isinstance(key, (int, float)) else self.text(key)
+                    )
                     if isinstance(item, (str, bytes)) and _names_secret(key):
                         target[name] = MASK if item else item
                     else:
@@ -160,7 +162,7 @@ class Redactor:
 
     def _copy(self, item: Any, copies: dict[int, Any], todo: list[tuple[Any, Any]], held: list[Any]) -> Any:
         """What stands for ``item`` in the copy: itself masked, or an empty container that ``todo`` will fill."""
-        if item is None or isinstance(item, bool):
+        if item is None:
             return item
         if isinstance(item, (int, float)):
             return self._number(item)
@@ -173,7 +175,7 @@ class Redactor:
         return copies[id(item)]
 
     def _number(self, number: float) -> Any:
-        if not self._numeric:
+        if not self._numeric or isinstance(number, bool):
             return number
         if isinstance(number, int) and number.bit_length() > _LARGEST_INT_BITS:
             return MASK
@@ -183,14 +185,21 @@ class Redactor:
 
     def _decoded(self, text: str) -> str:
         """``text`` as it is, or decoded and masked where an encoding hid a secret."""
-        readings = {text}
+        while (reading := self._revealing(text)) is not None:  # ends: masking makes the text shorter
+            text = self._by_value(reading)
+        return text
+
+    def _revealing(self, text: str) -> str | None:
+        """A decoding of ``text`` in which a secret can be read, or ``None``."""
+        readings = [text]
         for _ in range(_DECODING_ROUNDS):
             # In every order: a secret that holds a percent sign or a backslash itself is spoiled by the wrong one.
-            readings |= {decode(reading) for reading in readings for decode in _DECODERS}
+            decoded = (decode(reading) for reading in readings for decode in _DECODERS)
+            readings = list(dict.fromkeys((*readings, *decoded)))
             for reading in readings:
                 if any(secret in reading for secret in self._secrets):
-                    return self._by_value(reading)
-        return text
+                    return reading
+        return None
 
     def _by_value(self, text: str) -> str:
         for variant in self._variants:

@@ -65,6 +65,11 @@ def test_known_token_does_not_survive_however_it_is_written(written, token, befo
     assert token not in unquote(masked)
 
 
+def test_two_tokens_hidden_in_different_ways_are_both_masked():
+    hidden = f"{every_byte_encoded('first-secret')} {every_character_escaped('other-secret')}"
+    assert Redactor("first-secret", "other-secret").text(hidden) == f"{MASK} {MASK}"
+
+
 def test_text_around_a_token_is_kept():
     assert Redactor(TOKEN).text(f"Token {TOKEN} does not exist") == f"Token {MASK} does not exist"
 
@@ -202,8 +207,9 @@ def test_fields_named_for_a_secret_are_masked_whole():
 
 
 def test_numbers_that_spell_a_secret_are_masked():
-    assert Redactor("12345678").json({"a": 12345678, "b": 7, "c": True, "d": 10**5000}) == {
+    assert Redactor("12345678").json({"a": 12345678, 12345678: 1.5, "b": 7, "c": True, "d": 10**5000}) == {
         "a": MASK,
+        MASK: 1.5,
         "b": 7,
         "c": True,
         "d": MASK,
