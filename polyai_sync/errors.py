@@ -100,6 +100,9 @@ class PolyAIError(Exception):
 
     default_code: ClassVar[str] = "client.protocol"
 
+    reported: bool = False
+    """Have plugins been told of it? Each error is told once, however many calls it ends."""
+
     def __init__(
         self,
         message: str = "",

@@ -33,8 +33,11 @@ Role = Literal["user", "agent", "live_agent"]
 class _Word(str, Enum):
     """A string that is one of a few: equal to its value, printed as its value."""
 
-    __str__ = str.__str__
-    __format__ = str.__format__
+    def __str__(self) -> str:
+        return str(self.value)
+
+    def __format__(self, spec: str) -> str:
+        return format(str(self.value), spec)
 
 
 class SessionStatus(_Word):

@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta, timezone
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import attrs
 from attrs import frozen
@@ -25,8 +25,10 @@ from polyai_sync.events import (
     TypingState,
     UnknownEvent,
 )
-from polyai_sync.hooks import ClientEvent
 from polyai_sync.messages import Attachment, CallAction, Capabilities, Participant, Suggestion
+
+if TYPE_CHECKING:
+    from polyai_sync.hooks import ClientEvent
 
 __all__ = ["Decoded", "decode", "encode"]
 
@@ -69,7 +71,9 @@ def encode(event: ClientEvent) -> str:
         frame["metadata"] = {"custom": dict(event.custom)}
     text = json.dumps(frame, ensure_ascii=False, separators=(",", ":"))
     if not _encodable(text):
-        raise ValueError("The text holds half of a surrogate pair, which UTF-8 cannot carry: decode it correctly first.")
+        raise ValueError(
+            "The text holds half of a surrogate pair, which UTF-8 cannot carry: decode it correctly first."
+        )
     return text
 
 
@@ -91,9 +95,7 @@ def decode(text: str, *, replayed: bool = False) -> Decoded:
     problems: list[str] = []
     if document.get("type") == EventBatch.wire_type:
         events = tuple(sorted(_batch(document, problems, replayed=replayed), key=_by_sequence))
-        return Decoded(
-            events=events, problems=tuple(problems), batch=True, sequence=_integer(document.get("sequence"))
-        )
+        return Decoded(events=events, problems=tuple(problems), batch=True, sequence=_integer(document.get("sequence")))
     return Decoded(events=(_event(document, problems, replayed=False),), problems=tuple(problems))
 
 
@@ -284,9 +286,7 @@ def _listed(value: Any, problems: list[str], what: str, read: Callable[[dict[str
 
 
 def _strings(element: Mapping[str, Any], cls: type) -> dict[str, str]:
-    return {
-        f.name: _clean(element[f.name]) for f in attrs.fields(cls) if isinstance(element.get(f.name), str)
-    }
+    return {f.name: _clean(element[f.name]) for f in attrs.fields(cls) if isinstance(element.get(f.name), str)}
 
 
 def _attachments(value: Any, problems: list[str]) -> Any:
@@ -342,7 +342,11 @@ def _participant(value: Any, _: list[str]) -> Any:
 
 
 def _level(value: Any, _: list[str]) -> Any:
-    return SystemMessageLevel._value2member_map_.get(value, SystemMessageLevel.INFO) if isinstance(value, str) else _MISSING
+    return (
+        SystemMessageLevel._value2member_map_.get(value, SystemMessageLevel.INFO)
+        if isinstance(value, str)
+        else _MISSING
+    )
 
 
 def _typing(value: Any, _: list[str]) -> Any:

@@ -12,8 +12,7 @@ follows is left for the session to take:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from polyai_sync.catalog import make_error, match_system_message
 from polyai_sync.errors import AuthenticationError, DeliveryError, PolyAIError, ProtocolError, SessionNotFoundError
@@ -43,7 +42,11 @@ from polyai_sync.protocol.notices import Notices
 from polyai_sync.protocol.replay import Replay
 from polyai_sync.protocol.scene import Scene
 from polyai_sync.protocol.turns import Turn, ended_error, fresh
-from polyai_sync.state import SessionState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from polyai_sync.state import SessionState
 
 __all__ = ["Conversation"]
 
@@ -224,8 +227,6 @@ class Conversation:
             self._replay.batch(now)
         for event in decoded.events:
             self._take(event, now, live=not decoded.batch)
-            if self.over:
-                break
         if decoded.sequence is not None:
             self._ledger.fill(decoded.sequence)
         if decoded.problems:
@@ -237,9 +238,9 @@ class Conversation:
         self._offline(now)
         if self.over:
             return
-        if close_code == 1000:  # noqa: PLR2004 - the code is its own best name (protocol.md §3)
+        if close_code == 1000:
             self.end(EndReason.USER_END if self._end_echoed else EndReason.CLOSED_BY_SERVER, now)
-        elif close_code == 4001:  # noqa: PLR2004
+        elif close_code == 4001:
             self.end(EndReason.SESSION_NOT_FOUND, now, make_error("connect.session_not_found", surface="websocket"))
 
     def refused(self, error: PolyAIError, now: float) -> None:
@@ -340,6 +341,11 @@ class Conversation:
         elif not active and self._typing.stop():
             self._control.append(_typing_event("TYPING_STATE_STOPPED"))
 
+    def leave(self, turn: Turn) -> None:
+        """The turn's caller does not wait any longer; whole messages it will not see are for `next_message`."""
+        self.lines.leave(turn)
+        self.scene.inbox.extendleft(reversed(turn.give_back()))
+
     def ask_to_join(self, now: float) -> None:
         """Ask the agent to join, whatever was asked before."""
         self._joining.ask_again()
@@ -438,6 +444,8 @@ class Conversation:
     # --- events ---
 
     def _take(self, event: Event, now: float, *, live: bool) -> None:
+        if self.over:
+            return  # nothing follows the end
         if isinstance(event, Heartbeat):
             self._heartbeat(event)
             return
@@ -516,9 +524,7 @@ class Conversation:
             return
         client_event_id = event.custom.get("client_event_id")
         entry = match_system_message(event.message)
-        error = make_error(
-            entry, event.message, surface="websocket", event=event, client_event_id=client_event_id
-        )
+        error = make_error(entry, event.message, surface="websocket", event=event, client_event_id=client_event_id)
         self.report(error)
         if entry.code == "agent.stream_failed":
             self.scene.cut_off(now)
@@ -553,9 +559,12 @@ class Conversation:
     # --- consequences ---
 
     def report(self, error: PolyAIError) -> None:
-        """An error was met."""
+        """An error was met; each is told once."""
+        if error.reported:
+            return
+        error.reported = True
         self.notices.tell("on_error", error)
-        if error.status == 429:  # noqa: PLR2004 - "too many requests"
+        if error.status == 429:
             limit = RateLimit(surface=error.surface, retry_after=error.retry_after, certain=True, error=error)
             self.notices.tell("on_rate_limit", limit)
 

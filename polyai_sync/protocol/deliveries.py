@@ -8,16 +8,19 @@ only then may it be sent again: never two copies under way at once.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
 from enum import Enum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from attrs import evolve
 
-from polyai_sync.errors import DeliveryError, PolyAIError
-from polyai_sync.events import UserMessage
-from polyai_sync.hooks import ClientEvent
 from polyai_sync.messages import Delivery, Message
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from polyai_sync.errors import DeliveryError, PolyAIError
+    from polyai_sync.events import UserMessage
+    from polyai_sync.hooks import ClientEvent
 
 __all__ = ["Deliveries", "Progress", "Sent"]
 
@@ -170,7 +173,7 @@ class Deliveries:
         """Those whose receipt did not come in time."""
         if self._limit is None:
             return []
-        return [sent for sent in self._head(now - self._limit)]
+        return list(self._head(now - self._limit))
 
     def unprobed(self, now: float) -> list[Sent]:
         """Those without a receipt for so long that the connection should be asked."""

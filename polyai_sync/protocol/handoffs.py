@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from attrs import evolve
 
@@ -19,6 +18,9 @@ from polyai_sync.events import (
     PolyAgentTriggeredHandoff,
 )
 from polyai_sync.messages import Handoff, HandoffStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["BEGINNINGS", "advance"]
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import OrderedDict
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from polyai_sync.events import Event
+if TYPE_CHECKING:
+    from polyai_sync.events import Event
 
 __all__ = ["Ledger"]
 

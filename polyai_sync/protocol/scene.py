@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from polyai_sync.events import (
     Event,
@@ -19,13 +18,17 @@ from polyai_sync.events import (
     PolyAgentMessageChunk,
     PolyAgentThinking,
 )
-from polyai_sync.messages import Handoff, Message, Participant
+from polyai_sync.messages import Handoff, Message, Participant, Role
 from polyai_sync.protocol import handoffs
-from polyai_sync.protocol.notices import Notices
 from polyai_sync.protocol.streams import Stream, Streams
 from polyai_sync.protocol.transcript import Transcript
 from polyai_sync.protocol.turns import Lines
-from polyai_sync.state import SessionState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from polyai_sync.protocol.notices import Notices
+    from polyai_sync.state import SessionState
 
 __all__ = ["Scene"]
 
@@ -147,7 +150,7 @@ class Scene:
         self._agents(message, stream.born, now, old=stream.old, final=final)
 
     def _whole(self, event: PolyAgentMessage | LiveAgentMessage, now: float, old: bool) -> None:
-        role = "live_agent" if isinstance(event, LiveAgentMessage) else "agent"
+        role: Role = "live_agent" if isinstance(event, LiveAgentMessage) else "agent"
         known = self._transcript.find(role, event.message_id)
         stream = self._streams.replace(event.message_id) if role == "agent" else None
         born = stream.born if stream else self._born.get((role, event.message_id), self.births)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from polyai_sync.events import PolyAgentMessageChunk
 from polyai_sync.messages import Attachment, CallAction, Message, Suggestion
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from polyai_sync.events import PolyAgentMessageChunk
 
 __all__ = ["Stream", "Streams"]
 
@@ -25,9 +28,9 @@ class Stream:
     __slots__ = (
         "_attachments",
         "_call_actions",
+        "_first_event",
         "_flowed",
         "_last",
-        "_first_event",
         "_suggestions",
         "_texts",
         "_unnumbered",

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from polyai_sync.messages import Message
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from polyai_sync.messages import Message
 
 __all__ = ["Transcript"]
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import copy
 from collections import deque
-from collections.abc import Callable
 from enum import Enum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from polyai_sync.errors import (
     AuthenticationError,
@@ -21,7 +20,9 @@ from polyai_sync.errors import (
     SessionNotFoundError,
 )
 from polyai_sync.messages import Handoff, Message, Reply
-from polyai_sync.protocol.deliveries import Sent
+
+if TYPE_CHECKING:
+    from polyai_sync.protocol.deliveries import Sent
 
 __all__ = ["Lines", "Turn", "Waiter", "ended_error", "fresh"]
 
@@ -283,9 +284,13 @@ class Lines:
         """The turn that is being served, if any."""
         return self._turns[0] if self._turns and self._turns[0].active else None
 
-    def join(self, turn: Turn) -> None:
-        """Stand in line."""
-        self._turns.append(turn)
+    def join(self, turn: Turn, *, first: bool = False) -> None:
+        """Stand in line; a question that is asked again goes to its head."""
+        if first:
+            self.settle()
+            self._turns.insert(1 if self.active else 0, turn)
+        else:
+            self._turns.append(turn)
 
     def is_next(self, turn: Turn) -> bool:
         """Is everybody before it served?"""

@@ -1,0 +1,206 @@
+"""A question and its answer: the line to stand in, the wait, the tries (`api.md`, "What ends an ask")."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import TYPE_CHECKING
+
+from polyai_sync.engine import Engine, Stopped
+from polyai_sync.errors import ConversationNotFoundError, PolyAIError, ReplyTimeoutError
+from polyai_sync.protocol.turns import Turn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import TracebackType
+
+    from polyai_sync.messages import Reply
+    from polyai_sync.protocol.conversation import Conversation
+    from polyai_sync.session import Session
+    from polyai_sync.transport.deadline import Deadline
+
+__all__ = ["Question", "ReplyStream"]
+
+
+class Question:
+    """One ``ask`` or ``stream``, through all its tries.
+
+    Args:
+        session: The session.
+        engine: Its engine.
+        text: What to send.
+        custom: Metadata to send along.
+        settle: Seconds of quiet that gather further messages.
+        deadline: Of the whole call.
+    """
+
+    def __init__(
+        self, session: Session, engine: Engine, text: str, custom: dict[str, str], *, settle: float, deadline: Deadline
+    ) -> None:
+        self._session = session
+        self._engine = engine
+        self._text = text
+        self._custom = custom
+        self._settle = settle
+        self._deadline = deadline
+        self._tries = 0
+        self.turn = self._new_turn()
+
+    def ask(self) -> None:
+        """Wait for the turn, and send.
+
+        Raises:
+            PolyAIError: The session is over, or the message cannot be sent.
+            ValueError: The ``client_event_id`` was used before, or the text cannot be encoded.
+        """
+        turn, engine = self.turn, self._engine
+        first = self._tries > 0
+        self._tries += 1
+        engine.change(lambda conversation, _: conversation.lines.join(turn, first=first))
+        try:
+            engine.wait(lambda: self._may_send(turn), self._deadline)
+            engine.change(lambda conversation, _: self._send(conversation, turn))
+        except BaseException:
+            self.leave()
+            raise
+
+    def wait(self) -> Reply:
+        """Wait for the answer; try again where the policies say so.
+
+        Raises:
+            PolyAIError: See `api.md`.
+        """
+        while True:
+            try:
+                self.wait_until(lambda: None)
+                if self.turn.reply is not None:
+                    return self.turn.reply
+            finally:
+                self.leave()
+            self.try_again()
+
+    def wait_until(self, also: Callable[[], object]) -> None:
+        """Wait until the turn is done, or ``also()`` holds under the lock."""
+        turn, engine = self.turn, self._engine
+        engine.wait(lambda: (turn.done and engine.published >= turn.done_at) or bool(also()), self._deadline)
+        if not turn.done and not also() and self._deadline.expired():
+            engine.change(lambda conversation, now: conversation.tick(now))
+
+    def try_again(self) -> None:
+        """The turn failed: ask the policies, wait, and ask the question again.
+
+        Raises:
+            PolyAIError: The turn's error, where there is no other try.
+        """
+        engine, turn = self._engine, self.turn
+        error = turn.error or ReplyTimeoutError("No complete reply came in time")
+        if engine.conversation.over or isinstance(error, ReplyTimeoutError):
+            raise error
+        host, session, tries = engine.services.host, self._session, self._tries
+        delay = engine.ask(lambda: host.retry_delay(session, "ask", error, tries))
+        remaining = self._deadline.remaining()
+        if delay is None or (remaining is not None and delay >= remaining):
+            raise error
+        try:
+            engine.pause(delay, until_ending=True)
+        except Stopped:
+            raise error from None
+        if engine.conversation.ending:
+            raise error
+        if isinstance(error, ConversationNotFoundError):
+            engine.change(lambda conversation, now: conversation.ask_to_join(now))
+        self._custom.pop("client_event_id", None)  # another try is another message
+        self.turn = self._new_turn()
+        self.ask()
+
+    def leave(self) -> None:
+        """Give the turn up."""
+        turn = self.turn
+        self._engine.change(lambda conversation, _: conversation.leave(turn))
+
+    def _new_turn(self) -> Turn:
+        now, remaining = time.monotonic(), self._deadline.remaining()
+        return Turn(now, settle=self._settle, deadline=None if remaining is None else now + remaining)
+
+    def _may_send(self, turn: Turn) -> bool:
+        conversation = self._engine.conversation
+        return conversation.over or turn.done or conversation.lines.is_next(turn)
+
+    def _send(self, conversation: Conversation, turn: Turn) -> None:
+        if (outcome := conversation.outcome()) is not None:
+            raise outcome
+        if turn.done:
+            return
+        client_event_id = self._custom.get("client_event_id") or str(uuid.uuid4())
+        sent = conversation.message(self._text, self._custom, client_event_id)
+        conversation.send(sent)
+        turn.asked(sent)
+
+
+class ReplyStream:
+    """A reply's text as it is generated: an iterator of ``str``, and a context manager.
+
+    Messages of one turn are set apart by a blank line. Closing it early leaves the session usable. One that is left
+    behind unclosed gives its turn up as soon as its reply is complete.
+
+    Attributes:
+        reply: The whole reply, once the iteration has ended; ``None`` before.
+    """
+
+    def __init__(self, engine: Engine, question: Question) -> None:
+        self._engine = engine
+        self._question = question
+        self._closed = False
+        self._yielded = False
+        self.reply: Reply | None = None
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        """The next piece of text.
+
+        Raises:
+            PolyAIError: As ``ask``. Once text was yielded, the question is not asked again.
+        """
+        question = self._question
+        while not self._closed:
+            turn = question.turn
+            pieces = turn.pieces
+            try:
+                self._engine.check_may_block("ReplyStream")
+                question.wait_until(pieces.__len__)
+            except BaseException:
+                self.close()
+                raise
+            if pieces:
+                self._yielded = True
+                return pieces.popleft()
+            if turn.reply is not None:
+                self.reply = turn.reply
+                self.close()
+                break
+            question.leave()
+            try:
+                if turn.error is not None and self._yielded:
+                    raise turn.error
+                question.try_again()
+            except PolyAIError as error:
+                self._closed = True
+                self._engine.report(error)
+                raise
+        raise StopIteration
+
+    def close(self) -> None:
+        """Stop reading. What the agent still says is a later ``next_message()``."""
+        if not self._closed:
+            self._closed = True
+            self._question.leave()
+
+    def __enter__(self) -> ReplyStream:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()

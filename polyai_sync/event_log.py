@@ -1,0 +1,42 @@
+"""The events of a session as any number of readers see them."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from polyai_sync.events import Event
+
+__all__ = ["EventLog"]
+
+
+class EventLog:
+    """The last events, numbered from the first one on. Guarded by the session's lock.
+
+    Args:
+        window: How many are kept.
+    """
+
+    def __init__(self, window: int) -> None:
+        self._events: deque[Event] = deque(maxlen=window)
+        self.end = 0
+        """The number of the next event."""
+
+    @property
+    def start(self) -> int:
+        """The number of the oldest event kept."""
+        return self.end - len(self._events)
+
+    def extend(self, events: Iterable[Event]) -> None:
+        """Append."""
+        for event in events:
+            self._events.append(event)
+            self.end += 1
+
+    def read(self, number: int, at_most: int = 256) -> list[Event]:
+        """The events from ``number`` on, which has to be kept."""
+        index = number - self.start
+        return [self._events[i] for i in range(index, min(index + at_most, len(self._events)))]

@@ -1,0 +1,90 @@
+"""The hooks of one session: one at a time, in order, with no lock held while they run."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["HookQueue"]
+
+T = TypeVar("T")
+
+
+class HookQueue:
+    """Jobs in the order in which they were put, run by whichever thread drains.
+
+    A thread that finds another one draining leaves its jobs to it. So no thread waits for a hook that does not
+    concern it, and a hook that puts a job does not run it inside itself.
+
+    Args:
+        left_over: Called where a drain was interrupted with jobs left: somebody else has to go on.
+    """
+
+    def __init__(self, left_over: Callable[[], None]) -> None:
+        self._jobs: deque[Callable[[], Any]] = deque()
+        self._mutex = threading.Lock()
+        self._drainer: int | None = None
+        self._left_over = left_over
+
+    @property
+    def idle(self) -> bool:
+        """Is nothing waiting and nothing running? A guess, unless the caller keeps others from putting jobs."""
+        return not self._jobs and self._drainer is None
+
+    @property
+    def is_mine(self) -> bool:
+        """Is this thread inside one of the hooks?"""
+        return self._drainer == threading.get_ident()
+
+    def put(self, job: Callable[[], Any]) -> None:
+        """Add a job. Some thread has to `drain` afterwards."""
+        self._jobs.append(job)
+
+    def drain(self) -> None:
+        """Run what is there, unless somebody is at it. `KeyboardInterrupt` and `SystemExit` of a job pass through."""
+        while self._jobs:
+            with self._mutex:
+                if self._drainer is not None:
+                    return
+                self._drainer = threading.get_ident()
+            try:
+                while self._jobs:
+                    self._jobs.popleft()()
+            finally:
+                self._drainer = None
+                if self._jobs:
+                    self._left_over()
+
+    def call(self, job: Callable[[], T]) -> T:
+        """Run ``job`` in its turn and return what it returns."""
+        call = _Call(job)
+        self.put(call)
+        self.drain()
+        return call.result()
+
+
+class _Call(Generic[T]):
+    def __init__(self, job: Callable[[], T]) -> None:
+        self._job = job
+        self._done = threading.Event()
+        self._value: T | None = None
+        self._error: BaseException | None = None
+
+    def __call__(self) -> None:
+        try:
+            self._value = self._job()
+        except BaseException as error:
+            self._error = error
+            raise
+        finally:
+            self._done.set()
+
+    def result(self) -> T:
+        self._done.wait()
+        if self._error is not None:
+            raise self._error
+        return self._value  # type: ignore[return-value] # done without an error means that there is a value
