@@ -7,6 +7,7 @@ written, and wait on the condition; they never read. No lock is held while a fra
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from functools import partial
@@ -110,7 +111,10 @@ class Engine:
         self._renew_at = 0.0
         self._generation = 0
         self._dialled: Dialled | None = None
+        self._handshakes = 0
         self._writing = False
+        self._polling = False
+        self._polling_until = math.inf
         self._stop = False
         self._thread = self._new_thread()
 
@@ -165,7 +169,6 @@ class Engine:
                 self._commit()
         finally:
             self._follow_up()
-            self._wake()
         return result
 
     def wait(self, predicate: Callable[[], bool], deadline: Deadline) -> bool:
@@ -210,6 +213,7 @@ class Engine:
                 wait = deadline.clip(None if due is None else max(0.0, due - time.monotonic()))
                 self._changed.wait(wait)
                 overdue = due is not None and time.monotonic() >= due
+            self._hooks.drain()
             if overdue:
                 self.change(lambda conversation, now: conversation.tick(now))
 
@@ -267,6 +271,10 @@ class Engine:
             if host.has(hook):
                 self._hooks.put(partial(self._tell, hook, arguments))
         position = conversation.notices.position
+        if self._polling:
+            due = conversation.due()
+            if conversation.over or (due is not None and due < self._polling_until):
+                self._waker.wake()  # only where the thread would wait too long: a wake costs a switch of threads
         if self._hooks.idle:
             self._publish(position)
         else:
@@ -318,8 +326,10 @@ class Engine:
                         self._hooks.put(partial(self._tell, "on_send", (event,)))
 
     def _wake(self) -> None:
-        if not self.is_mine:
-            self._waker.wake()
+        """Have the session's thread look again, whatever it waits for."""
+        self._waker.wake()
+        with self._changed:
+            self._changed.notify_all()
 
     def _check_wanted(self) -> None:
         if self._stop or self.conversation.over:
@@ -452,18 +462,18 @@ class Engine:
             raise error
         self._check_wanted()
 
-    def _first_connect(self, predial: Predial | None, attempt: int) -> None:
+    def _first_connect(self, predial: Predial | None, _: int) -> None:
         deadline = self._start_deadline.within(self.services.settings.timeouts.connect)
         try:
             dialled = predial.take(deadline) if predial is not None else None
-            self._connect(attempt, deadline, dialled)
+            self._connect(deadline, dialled)
         except PolyAIError as error:
             refusal = error
             self.report(refusal)
             self.change(lambda conversation, now: conversation.refused(refusal, now))
             raise
 
-    def _connect(self, attempt: int, deadline: Deadline, dialled: Dialled | None = None) -> None:
+    def _connect(self, deadline: Deadline, dialled: Dialled | None = None) -> None:
         """Open the socket, and make it the session's."""
         started = time.monotonic()
         connection, cursor = self._handshake(deadline, dialled)
@@ -471,8 +481,9 @@ class Engine:
             if self._stop or self.conversation.over:
                 connection.close()
                 raise Stopped
+            handshakes = self._handshakes
             self._adopt(connection)
-            self._hooks.put(partial(self._tell, "on_connect", (attempt, cursor, time.monotonic() - started)))
+            self._hooks.put(partial(self._tell, "on_connect", (handshakes, cursor, time.monotonic() - started)))
             self._commit()
         self._follow_up()
 
@@ -484,6 +495,7 @@ class Engine:
                 dialled.close()
                 raise Stopped
             self._dialled = dialled  # so that close() can cut the handshake short
+            self._handshakes += 1
             cursor = self.conversation.cursor_to_ask
         assert self._identity is not None  # noqa: S101 - there is no handshake before there is a session
         session_id, token = self._identity
@@ -503,6 +515,7 @@ class Engine:
 
     def _adopt(self, connection: WebSocketConnection) -> None:
         now = time.monotonic()
+        self._handshakes = 0
         self._generation += 1
         connection.generation = self._generation
         self._connection = connection
@@ -526,8 +539,11 @@ class Engine:
                 if self._stop or connection is None or self.conversation.over:
                     return None
                 due = self.conversation.due()
+                self._polling = True
+                self._polling_until = math.inf if due is None else due
             timeout = None if due is None else max(0.0, due - time.monotonic())
             readable = connection.wait(timeout, self._waker)
+            self._polling = False
             error: ConnectionDroppedError | None = None
             frames: list[str] = []
             if readable:
@@ -612,7 +628,7 @@ class Engine:
                 self._tell_now("on_reconnect", attempt, delay, error)
                 self.pause(delay, until_ending=True)
             try:
-                self._connect(attempt, Deadline.after(self.services.settings.timeouts.connect))
+                self._connect(Deadline.after(self.services.settings.timeouts.connect))
             except PolyAIError as caught:
                 error = caught
             else:

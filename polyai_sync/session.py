@@ -22,6 +22,7 @@ from polyai_sync.errors import (
 from polyai_sync.events import Event
 from polyai_sync.messages import (
     Capabilities,
+    Delivery,
     EndReason,
     Handoff,
     Message,
@@ -194,9 +195,7 @@ class Session:
         engine.wait(
             lambda: (sent.settled or sent.refused_by is not None or conversation.over) and self._told(), deadline
         )
-        if sent.settled and sent.error is None and not conversation.over:
-            return sent.message
-        if sent.message.delivery == "DELIVERED":
+        if sent.message.delivery is Delivery.DELIVERED:
             return sent.message
         if sent.error is not None:
             raise sent.error
