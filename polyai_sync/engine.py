@@ -543,6 +543,7 @@ class Engine:
                 self._polling_until = math.inf if due is None else due
             timeout = None if due is None else max(0.0, due - time.monotonic())
             readable = connection.wait(timeout, self._waker)
+            self._waker.clear()  # before looking what there is to do: a later wake ends the next wait
             self._polling = False
             error: ConnectionDroppedError | None = None
             frames: list[str] = []
