@@ -116,6 +116,7 @@ class Engine:
         self._polling = False
         self._polling_until = math.inf
         self._stop = False
+        self._given_up = False
         self._thread = self._new_thread()
 
     # --- for the callers ---
@@ -239,9 +240,15 @@ class Engine:
 
     def revive(self) -> None:
         """Let the thread of a session that was given up try once more, to end it."""
+        if self.is_mine:
+            return  # the thread itself sees that there is something left to do
         with self._changed:
-            if self._thread.is_alive() or self._stop:
+            if self._stop or not self._given_up:
                 return
+            self._given_up = False
+            leaving = self._thread
+        leaving.join()  # it has nothing left to wait for
+        with self._changed:
             self._waker = Waker()
             self._thread = self._new_thread(self._revived)
         self._thread.start()
@@ -528,8 +535,13 @@ class Engine:
     def _serve(self) -> None:
         while True:
             error = self._read()
-            if error is None or not self._reconnect(error):
+            if error is None:
                 return
+            while not self._reconnect(error):
+                with self._changed:
+                    if not self.conversation.ending or self.conversation.over:
+                        return
+                    self._given_up = False  # the end was asked for meanwhile: that is worth one more try
 
     def _read(self) -> ConnectionDroppedError | None:
         """Read until the socket is gone (returns why) or the session is over (returns ``None``)."""
@@ -628,6 +640,7 @@ class Engine:
                     return False
                 self._tell_now("on_reconnect", attempt, delay, error)
                 self.pause(delay, until_ending=True)
+                tried_to_end = self.conversation.ending
             try:
                 self._connect(Deadline.after(self.services.settings.timeouts.connect))
             except PolyAIError as caught:
@@ -654,6 +667,7 @@ class Engine:
             conversation.report(lost)
             conversation.given_up(lost, now)
 
+        self._given_up = True
         self.change(give_up)
 
     def _renew(self) -> None:

@@ -461,12 +461,10 @@ class Session:
             self._wait_for_agent(waiter, ready, lambda conversation: conversation.ready, keep=True)
             if greeting:
                 self._await_greeting(waiter, deadline.within(self._timeouts.greeting))
-        except PolyAIError as error:
-            engine.report(error)
-            engine.close(self._timeouts.close)
-            raise
-        except BaseException:
-            engine.close(0.2)  # Ctrl-C is to be obeyed now; the thread ends by itself
+        except BaseException as error:
+            if isinstance(error, PolyAIError):
+                engine.report(error)
+            engine.close(0.2)  # the call is over: a thread that is busy ends by itself
             raise
         finally:
             engine.change(lambda conversation, _: conversation.lines.stop_waiting(waiter))
