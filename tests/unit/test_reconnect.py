@@ -193,7 +193,7 @@ def test_retry_after_does_not_add_attempts():
         {"base": None},
         {"cap": float("nan")},
         {"max_retry_after": float("inf")},
-        {"random": object()},
+        {"random": "dice"},
     ],
     ids=str,
 )
