@@ -162,8 +162,11 @@ class Dialer:
                 connection = self._through_proxy(proxy, url, host, port, secure=secure, verify=verify, options=options)
         try:
             connection.connect()
-        except BaseException:
+        except BaseException as error:
+            at_proxy = connection.proxy is not None and not connection.has_connected_to_proxy
             connection.close()
+            if at_proxy and isinstance(error, Exception):
+                raise urllib3.exceptions.ProxyError("", error) from error
             raise
         sock, connection.sock = connection.sock, None  # ours now: the connection would close it
         return sock
@@ -172,8 +175,8 @@ class Dialer:
         self, proxy: str, url: str, host: str, port: int, *, secure: bool, verify: Any, options: dict[str, Any]
     ) -> Any:
         parsed = urllib3.util.parse_url(proxy)
-        if not parsed.host:
-            raise urllib3.exceptions.ProxySchemeUnknown(None)
+        if not parsed.host or parsed.scheme not in ("http", "https"):
+            raise urllib3.exceptions.ProxySchemeUnknown(parsed.scheme)
         if parsed.scheme == "https":
             if not secure:
                 fix = "add this machine to NO_PROXY."
