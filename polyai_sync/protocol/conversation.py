@@ -241,7 +241,9 @@ class Conversation:
         if close_code == 1000:
             self.end(EndReason.USER_END if self._end_echoed else EndReason.CLOSED_BY_SERVER, now)
         elif close_code == 4001:
-            self.end(EndReason.SESSION_NOT_FOUND, now, make_error("connect.session_not_found", surface="websocket"))
+            error = make_error("connect.session_not_found", surface="websocket")
+            self.report(error)
+            self.end(EndReason.SESSION_NOT_FOUND, now, error)
 
     def refused(self, error: PolyAIError, now: float) -> None:
         """A handshake was refused. 404: the session is gone; 401 and 403: its token is, and so is the session."""
