@@ -597,13 +597,13 @@ class Engine:
         conversation = self.conversation
         was_over = conversation.over
         conversation.dropped(now, error.close_code)
+        cause: PolyAIError | None = None if was_over else conversation.end_error  # close 1000 has none: it is the end
         if not conversation.over:
             if isinstance(error.__cause__, ProtocolError):
                 conversation.report(error.__cause__)
             conversation.report(error)
-        elif conversation.end_error is not None and not was_over:
-            conversation.report(conversation.end_error)
-        conversation.notices.tell("on_disconnect", None if was_over else error)
+            cause = error
+        conversation.notices.tell("on_disconnect", cause)
 
     def _ask_about_resending(self) -> None:
         while True:
