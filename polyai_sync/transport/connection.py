@@ -320,7 +320,8 @@ class WebSocketConnection:
         """Write the control frames that wait, unless somebody is writing: that thread does it when it is done."""
         while (self._controls or self._unsent) and self._write_lock.acquire(blocking=False):
             try:
-                self._unsent += b"".join(self._taken_controls())
+                if not self._unsent:  # else what waits stays where its number is limited
+                    self._unsent = b"".join(self._taken_controls())
                 if not self._written():
                     return
             finally:

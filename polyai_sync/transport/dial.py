@@ -65,24 +65,34 @@ class WebSocketOptions:
             ConfigurationError: An unknown option, a socket option that is none, a header that is malformed or
                 belongs to the handshake.
         """
-        options = dict(options or {})
-        sockopt, header = options.pop("sockopt", None) or (), options.pop("header", None) or ()
-        if options:
-            known = "sockopt and header are; proxies, certificates and time-outs are set on Client"
-            _refuse(f"has an option that is not supported ({', '.join(map(str, options))})", f"{known}.")
-        if isinstance(sockopt, (str, bytes)) or not all(isinstance(item, (tuple, list)) for item in sockopt):
+        if not isinstance(options, (Mapping, type(None))):
+            _refuse("is not a mapping", "give a dict with sockopt and header.")
+        left = dict(options or {})
+        sockopt, header = left.pop("sockopt", None) or (), left.pop("header", None) or ()
+        if left:
+            names = ", ".join(map(str, left))
+            _refuse(f"has what is not supported ({names})", "only sockopt and header are; Client has the rest.")
+        if not isinstance(sockopt, (list, tuple)) or not all(map(_is_socket_option, sockopt)):
             _refuse("sockopt is malformed", "give tuples such as (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1).")
         if isinstance(header, Mapping):
             header = [f"{name}: {value}" for name, value in header.items() if value is not None]
-        elif isinstance(header, str):
-            header = [header]
-        for line in header:
+        for line in header if isinstance(header, (list, tuple)) else [header]:
             name, colon, value = line.partition(":") if isinstance(line, str) else ("", "", "")
             if not colon or not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
                 _refuse("header is malformed", "give a mapping, or lines such as 'X-Trace: 1'.")
             if _RESERVED.fullmatch(name):
                 _refuse(f"header names {name}, which the handshake sets", "leave it out.")
+        header = [header] if isinstance(header, str) else header
         return cls(tuple(tuple(item) for item in sockopt), tuple(header))
+
+
+def _is_socket_option(item: object) -> bool:
+    return (
+        isinstance(item, (list, tuple))
+        and len(item) in (3, 4)
+        and all(isinstance(part, int) for part in item[:2])
+        and isinstance(item[2], (int, bytes, type(None)))
+    )
 
 
 def _refuse(problem: str, fix: str) -> None:

@@ -142,9 +142,10 @@ class HandshakePort:
         status, response = refusal.status, refusal.response
         body = b""
         try:
-            response.begin()
-            while len(body) < BODY_LIMIT and (chunk := response.read1(BODY_LIMIT)):
-                body += chunk
+            if status >= 200:  # a 1xx has no body; another answer follows
+                response.begin()
+                while len(body) < BODY_LIMIT and (chunk := response.read1(BODY_LIMIT)):
+                    body += chunk
         except (OSError, http.client.HTTPException):
             pass  # what broke off counts as far as it came: the status says what to do
         headers: Any = response.headers or {}

@@ -507,7 +507,7 @@ def test_an_attempt_is_observed(calling):
     assert 0 < seconds < 5
 
 
-# -- odd answers that a server written by hand would hide ---------------------------------------------------------------
+# -- odd answers ------------------------------------------------------------------------------------------------------
 
 
 @responses.activate
