@@ -108,6 +108,14 @@ def _suggestions(value: Iterable[Suggestion]) -> tuple[dict[str, Any], ...]:
     return tuple({"message_text": item} if isinstance(item, str) else dict(item) for item in value)
 
 
+def _texts(value: Iterable[str]) -> tuple[str, ...]:
+    return tuple(value)
+
+
+def _places(value: Iterable[int]) -> tuple[int, ...]:
+    return tuple(value)
+
+
 def _dicts(value: Iterable[Mapping[str, Any]]) -> tuple[dict[str, Any], ...]:
     return tuple(dict(item) for item in value)
 
@@ -132,7 +140,7 @@ class Say:
 class Stream:
     """An agent's message in the very chunks given; joined to a whole message where the session does not stream."""
 
-    chunks: Sequence[str] = field(converter=tuple)
+    chunks: Sequence[str] = field(converter=_texts)
     attachments: Sequence[Mapping[str, Any]] = field(default=(), kw_only=True, converter=_dicts)
     suggestions: Sequence[Any] = field(default=(), kw_only=True, converter=_suggestions)
 
@@ -190,7 +198,7 @@ class Handoff:
     """
 
     queue_name: str = "Front desk"
-    positions: Sequence[int] = field(default=(2, 1), converter=tuple, kw_only=True)
+    positions: Sequence[int] = field(default=(2, 1), converter=_places, kw_only=True)
     wait_seconds: int = field(default=60, kw_only=True)
     step: float = field(default=0.0, kw_only=True)
     agent_id: str = field(default="live-1", kw_only=True)

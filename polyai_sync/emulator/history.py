@@ -35,11 +35,11 @@ def send_history(session: Session, connection: Connection) -> None:
     taken = session.rules.faults.take_all("history", session.id)
     cursor = 0 if "history.full_replay" in taken else connection.cursor
     entries = session.journal.above(cursor)
+    session.connections.append(connection)
     if late := taken.get("history.late"):
         asyncio.get_running_loop().call_later(late.options["delay"], _send, session, connection, entries, taken)
     elif "history.never" not in taken:
         _send(session, connection, entries, taken)
-    session.connections.append(connection)
 
 
 def _send(session: Session, connection: Connection, entries: list[Entry], taken: Mapping[str, Fault]) -> None:
@@ -53,7 +53,7 @@ def _send(session: Session, connection: Connection, entries: list[Entry], taken:
             connection.send_text(text)
         return
     if "wire.junk_in_batch" in taken:
-        texts = [text if isinstance(text, str) else dump(text) for text in twists.junk_in_batch(map(_Raw, texts))]
+        texts = [text if isinstance(text, _Raw) else dump(text) for text in twists.junk_in_batch(map(_Raw, texts))]
     size = taken["history.split"].options["size"] if "history.split" in taken else len(texts)
     for _ in range(2 if "history.duplicate" in taken else 1):
         for batch in _batches(texts, size, session.rules.max_message_size):

@@ -29,8 +29,16 @@ class LoopThread:
         ready = threading.Event()
 
         async def run() -> None:
-            self._loop = asyncio.get_running_loop()
-            await main(ready.set)
+            loop = asyncio.get_running_loop()
+
+            def set_ready() -> None:
+                self._loop = loop
+                ready.set()
+
+            try:
+                await main(set_ready)
+            finally:
+                self._loop = None
 
         def target() -> None:
             try:
@@ -38,7 +46,6 @@ class LoopThread:
             except BaseException as error:  # noqa: BLE001 - told to whoever started the thread, or joins it
                 self._error = error
             finally:
-                self._loop = None
                 ready.set()
 
         self._error = None

@@ -99,6 +99,7 @@ class Emulator:
         self._service: Service | None = None
         self._port = 0
         self._stopped = threading.Event()
+        self._life = threading.Lock()  # a start and a stop take turns
         fields = {
             "max_message_size_bytes": max_message_size,
             "max_reconnect_attempts": 5,
@@ -130,6 +131,11 @@ class Emulator:
             ConfigurationError: The port is taken, or the address is not this machine's.
             RuntimeError: It runs already.
         """
+        with self._life:
+            self._start()
+        return self
+
+    def _start(self) -> None:
         if self.running:
             raise RuntimeError("this emulator runs already")
         listener = self._listen()
@@ -149,7 +155,6 @@ class Emulator:
         except BaseException:
             listener.close()
             raise
-        return self
 
     def _listen(self) -> socket.socket:
         family = socket.AF_INET6 if ":" in self._address else socket.AF_INET
@@ -165,10 +170,11 @@ class Emulator:
         """Close every socket and end the thread. Its sessions can still be looked at. Idempotent."""
         if self._thread.here:
             raise RuntimeError("an agent cannot stop its own emulator")
-        service = self._service
-        if service is not None and self.running:
-            self._thread.call(service.stop)
-        self._thread.join()
+        with self._life:
+            service = self._service
+            if service is not None and self.running:
+                self._thread.call(service.stop)
+            self._thread.join()
 
     def run_forever(self) -> None:
         """Serve until `stop` is called from another thread, or Ctrl-C; then stop. Starts it if it does not run.

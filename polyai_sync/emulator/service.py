@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -47,6 +48,7 @@ class Service:
         self.sessions: dict[str, Session] = {}
         self.log: list[LoggedRequest] = []
         self._stopping = asyncio.Event()
+        self._transports: weakref.WeakSet[asyncio.Transport] = weakref.WeakSet()
 
     @property
     def faults(self) -> Faults:
@@ -65,6 +67,9 @@ class Service:
             for session in self.sessions.values():
                 session.shut_down()
             await runner.cleanup()
+            for transport in tuple(self._transports):  # TLS would wait half a minute for the peer's goodbye
+                transport.abort()
+            await asyncio.sleep(0)
 
     def stop(self) -> None:
         """Let `run` come to its end."""
@@ -72,6 +77,8 @@ class Service:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, by its path."""
+        if request.transport is not None:
+            self._transports.add(request.transport)
         path = request.path
         if not path.startswith(self.base_path):
             return self._logged(request, "", refuse(request, 404, "404 page not found"))
@@ -80,7 +87,7 @@ class Service:
             return self._logged(request, "", refuse(request, 404, "404 page not found"))
         if request.method != method:
             return self._logged(request, surface, refuse(request, 405, "Method Not Allowed"))
-        fault = self.faults.take(surface)
+        fault = self.faults.take(surface, request.query.get("session_id"))
         if fault is not None:
             answer = await answer_fault(request, fault, self._stopping)
             if answer is not None:

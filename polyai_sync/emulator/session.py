@@ -7,7 +7,6 @@ the next is looked at. `view.EmulatedSession` is what other threads have of it.
 from __future__ import annotations
 
 import asyncio
-import json
 import uuid
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from attrs import frozen
 from polyai_sync.emulator import twists
 from polyai_sync.emulator.frames import fragments, frame
 from polyai_sync.emulator.history import send_history
+from polyai_sync.emulator.inbound import judge
 from polyai_sync.emulator.journal import Journal, dump, envelope, wire_type
 from polyai_sync.emulator.turns import Turns
 
@@ -30,18 +30,6 @@ if TYPE_CHECKING:
     from polyai_sync.emulator.view import EmulatedSession
 
 __all__ = ["Rules", "Session"]
-
-_CLIENT_TYPES = frozenset({"REQUEST_POLY_AGENT_JOIN", "USER_MESSAGE", "USER_TYPING", "USER_END_SESSION", "HEARTBEAT"})
-_SERVER_TYPES = frozenset({
-    "EVENT_BATCH", "SESSION_START", "SESSION_END", "POLY_AGENT_JOINED", "POLY_AGENT_THINKING", "POLY_AGENT_MESSAGE",
-    "POLY_AGENT_MESSAGE_CHUNK", "POLY_AGENT_LEFT", "POLY_AGENT_TRIGGERED_HANDOFF", "HANDOFF_ACCEPTED",
-    "HANDOFF_QUEUE_STATUS", "CLIENT_HANDOFF_REQUIRED", "HANDOFF_FAILED", "HANDOFF_TIMEOUT", "LIVE_AGENT_JOINED",
-    "LIVE_AGENT_TYPING", "LIVE_AGENT_MESSAGE", "LIVE_AGENT_LEFT", "SYSTEM_MESSAGE", "LANGUAGE_CHANGED",
-    "SESSION_IDLE_WARNING", "SHOW_CSAT_REQUEST", "CSAT_RESPONSE", "USER_RECEIVED_MESSAGE", "USER_READ_MESSAGE",
-    "POLY_AGENT_RECEIVED_MESSAGE", "POLY_AGENT_READ_MESSAGE", "LIVE_AGENT_RECEIVED_MESSAGE",
-    "LIVE_AGENT_READ_MESSAGE",
-})  # fmt: skip
-_TYPING_STATES = frozenset({"TYPING_STATE_STARTED", "TYPING_STATE_STOPPED"})
 
 
 @frozen(kw_only=True)
@@ -85,7 +73,7 @@ class Session:
         self.turns = Turns(self)
         self._loop = asyncio.get_running_loop()
         self._last_heard = self._loop.time()
-        self._timer = self._loop.call_later(rules.idle_timeout, self._look_for_idlers)
+        self._timer: asyncio.Handle = self._loop.call_soon(self._look_for_idlers)
         self.publish("SESSION_START", {"capabilities": {"streaming": self.streaming, **rules.capabilities}})
 
     # --- out ------------------------------------------------------------------------------------------------------
@@ -164,6 +152,9 @@ class Session:
     def connect(self, connection: Connection) -> None:
         """A socket has been accepted: history first, then whatever happens live."""
         self.heard()
+        if not self.ended:
+            self._timer.cancel()
+            self._timer = self._loop.call_later(self.rules.idle_timeout, self._look_for_idlers)
         self.connections_total += 1
         fault = self.rules.faults.take("open", self.id)
         if fault is not None:
@@ -174,7 +165,7 @@ class Session:
         if fault := self.rules.faults.take("opened", self.id):
             self.happen(fault, connection)
         if self.ended:
-            connection.close(1000, "session ended")
+            self._close(connection, 1000, "session ended")
 
     def disconnect(self, connection: Connection) -> None:
         """A socket is gone."""
@@ -184,11 +175,14 @@ class Session:
     def drop(self, code: int | None = None, reason: str = "") -> None:
         """Cut every connection, or close it with a code."""
         for connection in tuple(self.connections):
-            if code is None:
-                connection.abort()
-                self.disconnect(connection)
-            else:
-                connection.close(code, reason)
+            self._close(connection, code, reason)
+
+    def _close(self, connection: Connection, code: int | None, reason: str = "") -> None:
+        if code is None:
+            connection.abort()
+        else:
+            connection.close(code, reason)
+        self.disconnect(connection)
 
     def heard(self) -> None:
         """A client has shown itself."""
@@ -196,46 +190,33 @@ class Session:
 
     def _look_for_idlers(self) -> None:
         rules, now = self.rules, self._loop.time()
+        waits = []
         for connection in tuple(self.connections):
-            if now - connection.last_heard >= rules.idle_timeout:
-                connection.close(1001, "idle")
-        waits = [connection.last_heard + rules.idle_timeout - now for connection in self.connections if connection.open]
+            if connection.silent:  # a dead line hears of nothing
+                continue
+            wait = connection.last_heard + rules.idle_timeout - now
+            if wait <= 0:
+                self._close(connection, 1001, "idle")
+            else:
+                waits.append(wait)
         left = self._last_heard + rules.session_timeout - now
         if left <= 0:
             self.end("REASON_USER_ABANDONED")
         else:
-            self._timer = self._loop.call_later(max(0.005, min((left, *waits))), self._look_for_idlers)
+            self._timer = self._loop.call_later(min((left, *waits)), self._look_for_idlers)
 
     # --- in -------------------------------------------------------------------------------------------------------
 
     def receive(self, connection: Connection, data: str | bytes) -> None:
         """Answer one frame of a client."""
         self.heard()
-        event = self._parse(connection, data)
-        if event is None or self.ended:
+        if self.ended:
             return
-        metadata = _echoed(event.get("metadata"))
-        name = event["type"].removeprefix("EVENT_TYPE_")
-        if name not in _CLIENT_TYPES or not _well_formed(name, event.get("payload")):
-            known = name in _SERVER_TYPES and event["type"] != name
-            text = (
-                f"Event type not allowed: {event['type']}" if known else "Unknown event type or invalid message format"
-            )
-            self._refuse(connection, data, text, metadata)
-            return
-        _ANSWERS[name](self, connection, event, metadata)
-
-    def _parse(self, connection: Connection, data: str | bytes) -> dict[str, Any] | None:
-        try:
-            event = json.loads(data) if isinstance(data, str) else None
-        except (ValueError, RecursionError):
-            event = None
-        own = isinstance(event, dict) and not event.keys() - {"type", "payload", "metadata"}
-        if isinstance(event, dict) and own and isinstance(event.get("type"), str):
-            return event
-        metadata = event.get("metadata") if isinstance(event, dict) else None
-        self._refuse(connection, data, "Unknown event type or invalid message format", _echoed(metadata))
-        return None
+        judged = judge(data)
+        if judged.refusal:
+            self._refuse(connection, data, judged.refusal, judged.metadata)
+        else:
+            _ANSWERS[judged.name](self, connection, judged.event, judged.metadata)
 
     def _refuse(self, connection: Connection, data: str | bytes, text: str, metadata: Mapping[str, Any] | None) -> None:
         self.refused.append(data if isinstance(data, str) else repr(data))
@@ -267,8 +248,7 @@ class Session:
                 self.received.append(event)
                 self.publish("REQUEST_POLY_AGENT_JOIN", {}, metadata, live=False)
                 self.turns.greet(metadata, None)
-            connection.abort()
-            self.disconnect(connection)
+            self._close(connection, None)
             return
         if fault and _cuts(fault.row):
             self._cut(fault, connection)
@@ -293,8 +273,7 @@ class Session:
             payload = {"text": event["payload"]["text"], "message_id": str(uuid.uuid4())}
             hidden = name in ("message.echo_lost_then_drop", "message.echo_delayed", "message.echo_lost")
             if name == "message.echo_lost_then_drop":
-                connection.abort()
-                self.disconnect(connection)
+                self._close(connection, None)
             echo = self.publish("USER_MESSAGE", payload, metadata, live=not hidden)
             after = fault if fault and name == "message.echo_delayed" else None
             if after is None and (cut := self.rules.faults.take("echo", self.id)):
@@ -324,13 +303,10 @@ class Session:
                 self._cut(fault, one)
 
     def _cut(self, fault: Fault, connection: Connection) -> None:
-        if fault.code is not None:
-            connection.close(fault.code, fault.options["reason"])
-        elif fault.name == "connection.silent":
+        if fault.name == "connection.silent":
             connection.go_silent()
         else:
-            connection.abort()
-            self.disconnect(connection)
+            self._close(connection, fault.code, fault.options.get("reason", ""))
 
     # --- the end -----------------------------------------------------------------------------------------------------
 
@@ -372,7 +348,7 @@ class Session:
         self.turns.stop()
         for connection in tuple(self.connections):
             connection.close(1001, "going away")
-            connection.finish()
+            connection.finish(at_once=True)
 
 
 _ANSWERS: Mapping[str, Callable[[Session, Any, dict[str, Any], dict[str, Any] | None], None]] = {
@@ -382,25 +358,6 @@ _ANSWERS: Mapping[str, Callable[[Session, Any, dict[str, Any], dict[str, Any] | 
     "USER_MESSAGE": Session._on_message,
     "USER_END_SESSION": Session._on_end,
 }
-
-
-def _well_formed(name: str, payload: Any) -> bool:
-    """Is the payload what this type of a client's event must carry (protocol.md §5)?"""
-    if not isinstance(payload, dict):
-        return False
-    if name == "USER_MESSAGE":
-        return payload.keys() == {"text"} and isinstance(payload["text"], str)
-    if name == "USER_TYPING":
-        return payload.get("state") in _TYPING_STATES
-    return not payload
-
-
-def _echoed(metadata: Any) -> dict[str, Any] | None:
-    """What comes back of a client's metadata: one value that is no string loses the whole map (protocol.md §4)."""
-    custom = metadata.get("custom") if isinstance(metadata, dict) else None
-    if not isinstance(custom, dict) or not all(isinstance(value, str) for value in custom.values()):
-        return None
-    return {"custom": custom}
 
 
 def _cuts(row: FaultRow) -> bool:

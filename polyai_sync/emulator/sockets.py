@@ -55,10 +55,12 @@ class Connection:
         self.closing = True
         asyncio.get_running_loop().call_later(_CLOSE_WAIT, self.finish)
 
-    def finish(self) -> None:
-        """Close the socket after what has been written is out."""
+    def finish(self, *, at_once: bool = False) -> None:
+        """Close the socket after what has been written is out, or without waiting for a peer that does not read."""
         self.closing = True
         self.released.set()
+        if at_once and self._transport.get_write_buffer_size():
+            self._transport.abort()
         self._transport.close()
 
     def abort(self) -> None:
