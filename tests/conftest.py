@@ -1,0 +1,23 @@
+"""What holds for every test: nothing of the machine's environment, and no clock in a property test's way."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import settings
+
+# A busy machine is no failure of the code's, and a test that failed must fail again with what it prints.
+settings.register_profile("polyai", deadline=None, print_blob=True)
+settings.load_profile("polyai")
+
+#: What may change where a client connects, or how: a developer's own settings, and a proxy that does not know loopback.
+_NAMES = ("ALL_PROXY", "CURL_CA_BUNDLE", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
+
+
+@pytest.fixture(autouse=True)
+def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take away every variable that the client reads; a test that needs one sets it."""
+    for name in list(os.environ):
+        if name.startswith("POLYAI_") or name.upper() in _NAMES:
+            monkeypatch.delenv(name)
