@@ -344,7 +344,7 @@ class FaultProxy:
     def _accept(self) -> None:
         assert self._listener is not None
         try:
-            sock, _ = self._listener.accept()
+            sock, peer = self._listener.accept()
         except BlockingIOError:
             return
         ordinal = self.accepted + 1
@@ -363,6 +363,7 @@ class FaultProxy:
         }
         connection = Connection(
             ordinal,
+            peer,
             End(sock, self.tls),
             End(server, None),
             flows,

@@ -274,6 +274,7 @@ class Connection:
 
     Attributes:
         ordinal: Which one it is, from 1.
+        peer: The client's address.
         closed: Is it over?
         lingering: Has it been finished, and its peers have not gone yet?
     """
@@ -281,6 +282,7 @@ class Connection:
     def __init__(
         self,
         ordinal: int,
+        peer: tuple[str, int],
         client: End,
         server: End,
         flows: Mapping[str, Flow],
@@ -289,6 +291,7 @@ class Connection:
         left: Callable[[], None],
     ) -> None:
         self.ordinal = ordinal
+        self.peer = peer
         self.client = client
         self.server = server
         self.closed = False

@@ -72,6 +72,7 @@ def pair(proxy: FaultProxy, server: Server) -> Iterator[Pair]:
         client = socket.create_connection(("127.0.0.1", proxy.port), timeout=5)
         opened.append(client)
         opened.append(server.accept())
+        proxy.wait_for(lambda: any(one.peer == client.getsockname() for one in proxy.connections))
         return client, opened[-1]
 
     yield connect
