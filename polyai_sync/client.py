@@ -153,7 +153,12 @@ class Client:
         phases = (limits.read, limits.read, limits.connect, limits.ready, limits.greeting)
         deadline = deadline_of(timeout, total(*phases))
         session = self._session(
-            Conversation(identity=str(uuid.uuid4()), join=join, receipt_limit=limits.delivery),
+            Conversation(
+                identity=str(uuid.uuid4()),
+                join=join,
+                receipt_limit=limits.delivery,
+                greeting_limit=limits.greeting,
+            ),
             streaming=self._services.settings.streaming if streaming is None else streaming,
             state=None,
             deadline=deadline,
@@ -197,7 +202,12 @@ class Client:
         deadline = deadline_of(timeout, total(limits.connect, limits.ready))
         session = self._session(
             Conversation(
-                identity=str(uuid.uuid4()), join=join, receipt_limit=limits.delivery, state=state, history=history
+                identity=str(uuid.uuid4()),
+                join=join,
+                receipt_limit=limits.delivery,
+                greeting_limit=limits.greeting,
+                state=state,
+                history=history,
             ),
             streaming=state.streaming,
             state=state,

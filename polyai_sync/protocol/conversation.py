@@ -70,6 +70,7 @@ class Conversation:
         identity: A random word that tells this client's heartbeats from those of the session's other connections.
         join: Ask the agent to join where nobody has.
         receipt_limit: Seconds to wait for a message's receipt while connected; ``None`` = for ever.
+        greeting_limit: Seconds from a join to the agent's greeting; ``None`` = for ever.
         state: Where a resumed session was left; ``None`` for one that this client has just created.
         history: Of a resumed session: rebuild what was before ``state`` from the server's journal.
     """
@@ -80,6 +81,7 @@ class Conversation:
         identity: str,
         join: bool = True,
         receipt_limit: float | None = 15.0,
+        greeting_limit: float | None = 30.0,
         state: SessionState | None = None,
         history: bool = False,
     ) -> None:
@@ -100,7 +102,7 @@ class Conversation:
         self._started = state is not None and (state.cursor > 0 or state.capabilities is not None)
         self._old_until = state.cursor if state and history else 0
         self._ledger = Ledger(state.cursor if state and not history else 0)
-        self._joining = Joining(wanted=join, joined=state.joined if state else False)
+        self._joining = Joining(wanted=join, joined=state.joined if state else False, greeting_limit=greeting_limit)
         self._deliveries = Deliveries(receipt_limit)
         self._replay = Replay()
         self._liveness = Liveness()
@@ -169,6 +171,11 @@ class Conversation:
     def join_received(self) -> bool:
         """Has the server the last request to join?"""
         return self._joining.received
+
+    @property
+    def greeting_expected(self) -> bool:
+        """Has an agent that was asked to join yet to greet? No question is sent meanwhile."""
+        return self._joining.greeting_expected
 
     @property
     def quiet(self) -> bool:
@@ -392,7 +399,12 @@ class Conversation:
 
     def due(self) -> float | None:
         """When `tick` will next have something to do; ``None`` = never."""
-        times = [self._end_deadline, self.scene.due(), *(turn.due() for turn in self.lines.all_turns())]
+        times = [
+            self._end_deadline,
+            self.scene.due(),
+            self._joining.due(),
+            *(turn.due() for turn in self.lines.all_turns()),
+        ]
         if self._online:
             times += [
                 self._liveness.beat_due(),
@@ -411,6 +423,7 @@ class Conversation:
             self.end(EndReason.UNCONFIRMED, now)
             return
         self.scene.expire(now)
+        self._joining.tick(now)
         if self._online:
             self._tick_connection(now)
         for turn in self.lines.all_turns():
@@ -461,11 +474,12 @@ class Conversation:
         handler = _HANDLERS.get(type(event))
         if handler is not None:
             handler(self, event, now, old)
-        if live:
-            if isinstance(event, _AGENTS_WORDS):
+        if isinstance(event, _AGENTS_WORDS):
+            self._joining.spoke()
+            if live:
                 self.attempts.spoke()
-            if not isinstance(event, SessionStart):
-                self._replay.live_event()
+        if live and not isinstance(event, SessionStart):
+            self._replay.live_event()
 
     def _heartbeat(self, event: Heartbeat) -> None:
         self._ledger.admit(event)
@@ -483,8 +497,8 @@ class Conversation:
             self.notices.tell("on_session_start", event.capabilities)
         self._replay.session_started()
 
-    def _agent_joined(self, _: PolyAgentJoined, __: float, ___: bool) -> None:
-        self._joining.agent_joined()
+    def _agent_joined(self, _: PolyAgentJoined, now: float, __: bool) -> None:
+        self._joining.agent_joined(now)
 
     def _join_echo(self, _: RequestPolyAgentJoin, __: float, ___: bool) -> None:
         self._joining.echoed()
@@ -528,6 +542,8 @@ class Conversation:
         entry = match_system_message(event.message)
         error = make_error(entry, event.message, surface="websocket", event=event, client_event_id=client_event_id)
         self.report(error)
+        if entry.code == "agent.start_failed":
+            self._joining.failed()
         if entry.code == "agent.stream_failed":
             self.scene.cut_off(now)
         if entry.code == "session.not_found":
@@ -581,8 +597,8 @@ class Conversation:
             for sent in self._deliveries.in_doubt():
                 sent.progress = Progress.ASKED
                 self.questions.append(sent)
-        if self._replay.over and not self._ending and self._joining.due():
-            self._joining.queue()
+        if self._replay.over and not self._ending and self._joining.to_be_asked():
+            self._joining.queue(now)
             self._control.append(ClientEvent(type=RequestPolyAgentJoin.wire_type))
 
     def _beat(self) -> None:

@@ -1,7 +1,8 @@
-"""Whether the agent has to be asked to join (`protocol.md` §7.3, `pitfalls.md` 5)."""
+"""Whether the agent has to be asked to join, and whether it has yet to greet (`protocol.md` §7.3, `pitfalls.md` 5)."""
 
 from __future__ import annotations
 
+import math
 from enum import Enum
 
 __all__ = ["Joining"]
@@ -22,14 +23,18 @@ class Joining:
     Args:
         wanted: Ask by itself where nobody has joined.
         joined: The agent had joined when the session was left.
+        greeting_limit: Seconds from the join to the greeting, after which none is expected; ``None`` = for ever.
     """
 
-    def __init__(self, *, wanted: bool, joined: bool) -> None:
+    def __init__(self, *, wanted: bool, joined: bool, greeting_limit: float | None) -> None:
         self._wanted = wanted
         self._request = _Request.NONE
         self.joined = joined
         self.times = 0
         """How often the agent joined."""
+        self._greeting_limit = math.inf if greeting_limit is None else greeting_limit
+        self._greeting_until: float | None = None
+        self._joined_since = False
 
     @property
     def awaited(self) -> bool:
@@ -45,15 +50,17 @@ class Joining:
         """Ask, whatever was asked before."""
         self._request = _Request.WANTED
 
-    def due(self) -> bool:
+    def to_be_asked(self) -> bool:
         """The history is known: does it have to be asked now?"""
         if self._request is _Request.WANTED:
             return True
         return self._wanted and not self.joined and self._request in {_Request.NONE, _Request.IN_DOUBT}
 
-    def queue(self) -> None:
-        """It will be asked as soon as it can be written."""
+    def queue(self, now: float) -> None:
+        """It will be asked as soon as it can be written; the first that the agent then says is its greeting."""
         self._request = _Request.QUEUED
+        self._greeting_until = now + self._greeting_limit
+        self._joined_since = False
 
     def writing(self) -> None:
         """The request is being written."""
@@ -64,10 +71,36 @@ class Joining:
         if self._request not in {_Request.WANTED, _Request.QUEUED}:
             self._request = _Request.RECEIVED
 
-    def agent_joined(self) -> None:
+    def agent_joined(self, now: float) -> None:
         """The agent is there."""
         self.joined = True
         self.times += 1
+        if self._greeting_until is not None:
+            self._greeting_until = now + self._greeting_limit
+            self._joined_since = True
+
+    @property
+    def greeting_expected(self) -> bool:
+        """Has an agent that we asked to join yet to greet? A question would take the greeting for its answer."""
+        return self._greeting_until is not None
+
+    def spoke(self) -> None:
+        """The agent says something."""
+        if self._joined_since:
+            self._greeting_until = None
+
+    def failed(self) -> None:
+        """The agent could not start: there will be no greeting."""
+        self._greeting_until = None
+
+    def due(self) -> float | None:
+        """When `tick` will have something to do."""
+        return None if self._greeting_until == math.inf else self._greeting_until
+
+    def tick(self, now: float) -> None:
+        """Time has passed."""
+        if self._greeting_until is not None and now >= self._greeting_until:
+            self._greeting_until = None
 
     def dropped(self) -> None:
         """The socket is gone: the replay will show whether the request arrived."""
