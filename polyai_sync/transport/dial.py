@@ -12,7 +12,7 @@ import socket
 import ssl
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 from urllib.parse import urlsplit
 
 import urllib3
@@ -20,7 +20,7 @@ from attrs import frozen
 from requests.utils import get_auth_from_url, select_proxy
 from urllib3.connection import ProxyConfig
 
-from polyai_sync.errors import ConfigurationError
+from polyai_sync.errors import ConfigurationError, PolyAIError
 from polyai_sync.transport.failures import address, network_error
 from polyai_sync.transport.timed import TimedHTTPConnection, TimedHTTPSConnection, limits, socks_classes
 from polyai_sync.transport.trust import ssl_context
@@ -58,16 +58,17 @@ class WebSocketOptions:
     header: tuple[str, ...] = ()
 
     @classmethod
-    def check(cls, options: Mapping[str, Any] | None) -> WebSocketOptions:
+    def check(cls, options: object) -> WebSocketOptions:
         """Read what was given.
 
         Raises:
             ConfigurationError: An unknown option, a socket option that is none, a header that is malformed or
                 belongs to the handshake.
         """
-        if not isinstance(options, (Mapping, type(None))):
+        options = {} if options is None else options
+        if not isinstance(options, Mapping):
             _refuse("is not a mapping", "give a dict with sockopt and header.")
-        left = dict(options or {})
+        left = dict(options)
         sockopt, header = left.pop("sockopt", None) or (), left.pop("header", None) or ()
         if left:
             names = ", ".join(map(str, left))
@@ -95,7 +96,7 @@ def _is_socket_option(item: object) -> bool:
     )
 
 
-def _refuse(problem: str, fix: str) -> None:
+def _refuse(problem: str, fix: str) -> NoReturn:
     raise ConfigurationError(f"websocket_options {problem}: {fix}", resolution=fix)
 
 
@@ -132,10 +133,16 @@ class Dialer:
             ConnectionFailedError: It could not be opened; the message says why.
             ConfigurationError: A CA bundle, certificate or proxy setting cannot be used.
         """
+        made = self._dialled(deadline)
+        if isinstance(made, PolyAIError):
+            raise made
+        return made
+
+    def _dialled(self, deadline: Deadline) -> Dialled | PolyAIError:
+        """The error is returned, so that no frame which knows a proxy's password is in its traceback."""
         url = self._settings.base_url
         started = time.monotonic()
         proxy: str | None = None
-        caught: Exception
         try:
             environment = self._http.environment(url)
             proxy = select_proxy(url, environment["proxies"]) or None
@@ -144,16 +151,13 @@ class Dialer:
             with limits(deadline, connect=self._settings.timeouts.connect, read=self._settings.timeouts.connect):
                 return Dialled(self._open(url, proxy, environment["verify"], environment["cert"]))
         except (OSError, urllib3.exceptions.HTTPError, ValueError, ImportError) as error:
-            caught = error
-        failure = network_error(
-            caught,
-            surface="connect",
-            where=str(address(url)),
-            proxy=address(proxy),
-            waited=time.monotonic() - started,
-        )
-        del caught
-        raise failure
+            return network_error(
+                error,
+                surface="connect",
+                where=str(address(url)),
+                proxy=address(proxy),
+                waited=time.monotonic() - started,
+            )
 
     def _open(self, url: str, proxy: str | None, verify: Any, cert: Any) -> Any:
         parts = urlsplit(url)

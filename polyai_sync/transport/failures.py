@@ -96,10 +96,11 @@ _SETTINGS: Final[tuple[tuple[type[BaseException], str, str], ...]] = (
         "The proxy URL has a scheme that is not supported",
         "look at HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and the requests session's proxies.",
     ),
+    (ImportError, "A SOCKS proxy needs a package that is missing", "pip install PySocks."),
     (
         requests.exceptions.InvalidSchema,
         "There is no adapter for this URL or its proxy",
-        "install PySocks for a SOCKS proxy, or mount an adapter on the requests session.",
+        "pip install PySocks for a SOCKS proxy, or mount an adapter on the requests session.",
     ),
     (
         requests.exceptions.InvalidHeader,

@@ -149,6 +149,7 @@ class HttpTransport:
         )
         session_id = first_text(answer, "session_id", "sessionId", "id")
         if session_id is None:
+            del answer
             raise ProtocolError("The answer holds no usable session id", surface="session_create")
         return session_id
 

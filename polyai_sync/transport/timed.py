@@ -8,6 +8,7 @@ deadline among all that happens on the way. It reaches them by the thread, becau
 from __future__ import annotations
 
 import http.client
+import importlib.util
 import io
 import socket
 import sys
@@ -211,6 +212,8 @@ def socks_classes() -> tuple[type[Any], type[Any]]:
     Raises:
         ImportError: Their dependency (PySocks) is not installed.
     """
+    if importlib.util.find_spec("socks") is None:  # urllib3 would warn first, and fail then
+        raise ImportError("PySocks is not installed")
     from urllib3.contrib.socks import SOCKSConnection, SOCKSHTTPSConnection
 
     class _Connected:

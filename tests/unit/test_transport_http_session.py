@@ -2,6 +2,7 @@
 
 import copy
 import datetime as dt
+import importlib.util
 import socket
 import ssl
 import subprocess
@@ -27,6 +28,7 @@ from transport_wire import (  # noqa: F401 - some are fixtures
     no_proxies,
     proxy,
     read_until,
+    relay,
     settings,
 )
 from transport_wire import frame as server_frame
@@ -432,3 +434,58 @@ def test_an_https_proxy_cannot_lead_to_a_plain_server(monkeypatch):
     transport = HttpTransport(settings("http://127.0.0.1:2"))
     with pytest.raises(ConfigurationError, match="NO_PROXY"):
         Dialer(settings("http://127.0.0.1:2"), transport).dial(Deadline.after(5))
+
+
+# -- SOCKS ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_socks_proxy_without_its_package_is_a_setting(monkeypatch):
+    monkeypatch.setitem(sys.modules, "socks", None)
+    monkeypatch.setattr(requests.adapters, "SOCKSProxyManager", missing_socks)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setenv("HTTPS_PROXY", "socks5://127.0.0.1:1")
+    fails("https://messaging.example", ConfigurationError, "PySocks")
+
+
+def missing_socks(*_, **__):
+    raise requests.exceptions.InvalidSchema("Missing dependencies for SOCKS support.")  # as requests does
+
+
+def socks5(seen):
+    """A handler that is a SOCKS 5 proxy without passwords, for IPv4 addresses and names."""
+
+    def handle(peer):
+        _, count = peer.recv(2)
+        peer.recv(count)
+        peer.send(b"\x05\x00")
+        _, _, _, kind = peer.recv(4)
+        host = socket.inet_ntoa(peer.recv(4)) if kind == 1 else peer.recv(peer.recv(1)[0]).decode()
+        port = int.from_bytes(peer.recv(2), "big")
+        seen.append((host, port))
+        peer.send(b"\x05\x00\x00\x01\0\0\0\0\0\0")
+        relay(peer, host, port)
+
+    return handle
+
+
+@pytest.mark.parametrize(("scheme", "host"), [("socks5", "127.0.0.1"), ("socks5h", "localhost")])
+def test_a_socks_proxy_serves_both_legs(certificates, scheme, host):
+    pytest.importorskip("socks")
+    seen = []
+    with Server(both, certificates.server()) as server, Server(socks5(seen)) as gate, trusting(certificates) as session:
+        session.proxies = {"https": f"{scheme}://127.0.0.1:{gate.port}"}
+        both_legs(server.base_url.replace("127.0.0.1", "localhost"), session)
+        assert seen == [(host, server.port)] * 2
+
+
+def test_a_socks_proxy_that_is_silent_is_given_up():
+    pytest.importorskip("socks")
+    with Server(lambda peer: peer.linger()) as gate, requests.Session() as session:
+        session.proxies = {"https": f"socks5://127.0.0.1:{gate.port}"}
+        transport = HttpTransport(settings("https://127.0.0.1:1"), http=session)
+        started = time.monotonic()
+        with pytest.raises(ConnectionFailedError):
+            mint(transport, seconds=0.3)
+        with pytest.raises(ConnectionFailedError):
+            Dialer(settings("https://127.0.0.1:1"), transport).dial(Deadline.after(0.3))
+        assert time.monotonic() - started < 3

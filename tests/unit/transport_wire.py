@@ -231,14 +231,19 @@ def proxy(seen: list[str], *, password: str | None = None) -> Callable[[Peer], N
             peer.send(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
             return
         host, _, port = head.split()[1].rpartition(":")
-        with socket.create_connection((host, int(port))) as target:
-            peer.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
-            back = threading.Thread(target=_copy, args=(target, peer.sock))
-            back.start()
-            _copy(peer.sock, target)
-            back.join()
+        peer.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        relay(peer, host, int(port))
 
     return handle
+
+
+def relay(peer: Peer, host: str, port: int) -> None:
+    """Connect to the target, and copy both ways until one is done."""
+    with socket.create_connection((host, port)) as target:
+        back = threading.Thread(target=_copy, args=(target, peer.sock))
+        back.start()
+        _copy(peer.sock, target)
+        back.join()
 
 
 def _copy(source: socket.socket, sink: socket.socket) -> None:
