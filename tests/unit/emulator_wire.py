@@ -19,8 +19,9 @@ NEVER = 0.15
 class Line:
     """One WebSocket, read as JSON."""
 
-    def __init__(self, socket: ClientConnection) -> None:
+    def __init__(self, socket: ClientConnection, peer: Peer) -> None:
         self.socket = socket
+        self.peer = peer
         self.seen: list[dict] = []
 
     def send(self, type_: str, payload: dict | None = None, **custom: str) -> None:
@@ -134,7 +135,7 @@ class Peer:
     def line(self, session_id: str, token: str, cursor: object = None) -> Line:
         url = self.socket_url(session_id=session_id, access_token=token, cursor=cursor)
         opening = connect(url, open_timeout=5, close_timeout=1, max_size=None, compression=None, ssl=self.tls)
-        return Line(self._lines.enter_context(opening))
+        return Line(self._lines.enter_context(opening), self)
 
     def joined(self, *, streaming: bool = True) -> Line:
         """A line of a new session whose agent has greeted; its history and greeting are read."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -65,6 +66,18 @@ def test_every_check_is_of_a_fault() -> None:
     assert set(CHECKS) <= set(FAULT_TABLE)
     assert set(Faults.names()) == set(FAULT_TABLE)
     assert all(sentence.endswith(".") for sentence in Faults.names().values())
+
+
+def test_every_row_of_the_catalogue_that_a_server_can_cause_is_a_fault() -> None:
+    rows = json.loads((Path(__file__).parents[1] / "data" / "error-codes.json").read_text())
+    served = [row for row in rows if not row["code"].startswith("client.")]
+    assert {row["code"] for row in served} <= set(FAULT_TABLE)
+    for row in served:
+        fault = FAULT_TABLE[row["code"]]
+        if row["text"] and row["code"] != "event.not_allowed":  # there the type follows
+            assert fault.text == row["text"]
+        if row["surface"] not in ("http", "websocket"):
+            assert (fault.on, fault.status) == ((row["surface"],), row["status"])
 
 
 def test_every_occasion_is_one_that_comes() -> None:
