@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import weakref
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Service"]
 
+_FEW = 64
 _NO_TOKEN = {"token_type": "Bearer"}
 
 
@@ -48,7 +48,8 @@ class Service:
         self.sessions: dict[str, Session] = {}
         self.log: list[LoggedRequest] = []
         self._stopping = asyncio.Event()
-        self._transports: weakref.WeakSet[asyncio.Transport] = weakref.WeakSet()
+        self._transports: set[asyncio.Transport] = set()
+        self._look_through_at = _FEW
 
     @property
     def faults(self) -> Faults:
@@ -67,7 +68,7 @@ class Service:
             for session in self.sessions.values():
                 session.shut_down()
             await runner.cleanup()
-            for transport in tuple(self._transports):  # TLS would wait half a minute for the peer's goodbye
+            for transport in self._transports:  # TLS would wait half a minute for the peer's goodbye
                 transport.abort()
             await asyncio.sleep(0)
 
@@ -78,7 +79,7 @@ class Service:
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, by its path."""
         if request.transport is not None:
-            self._transports.add(request.transport)
+            self._remember(request.transport)
         path = request.path
         if not path.startswith(self.base_path):
             return self._logged(request, "", refuse(request, 404, "404 page not found"))
@@ -99,6 +100,16 @@ class Service:
         except Refusal as refusal:
             answer = refuse(request, refusal.status, refusal.text, headers=refusal.headers)
         return self._logged(request, surface, answer)
+
+    def _remember(self, transport: asyncio.Transport) -> None:
+        """Keep what must be closed at the stop; Python 3.10 takes a TLS transport for closed only if we closed it."""
+        self._transports.add(transport)
+        if len(self._transports) >= self._look_through_at:
+            closed = {one for one in self._transports if one.is_closing()}
+            self._transports -= closed
+            for one in closed:
+                one.abort()
+            self._look_through_at = max(_FEW, 2 * len(self._transports))
 
     def _logged(
         self, request: web.BaseRequest, surface: str, answer: web.Response, fault: Fault | None = None
