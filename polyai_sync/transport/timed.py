@@ -70,13 +70,18 @@ def limits(deadline: Deadline, *, connect: float | None, read: float | None) -> 
 
 
 class TimedReader(io.RawIOBase):
-    """A socket's bytes, each read with what is left of a deadline."""
+    """A socket's bytes, each read with what is left of a deadline.
+
+    Attributes:
+        ended: Has the end been met?
+    """
 
     def __init__(self, sock: Any, raw: io.RawIOBase, deadline: Deadline) -> None:
         super().__init__()
         self._sock = sock
         self._raw = raw
         self._deadline = deadline
+        self.ended = False
 
     def readable(self) -> bool:
         """Always."""
@@ -85,7 +90,9 @@ class TimedReader(io.RawIOBase):
     def readinto(self, buffer: Any) -> int | None:
         """Read once, in what is left of the time."""
         arm(self._sock, self._deadline)
-        return self._raw.readinto(buffer)
+        size = self._raw.readinto(buffer)
+        self.ended = self.ended or size == 0
+        return size
 
     def close(self) -> None:
         """Close what is read from."""
@@ -108,7 +115,14 @@ def arm(sock: Any, deadline: Deadline) -> None:
 class _TimedResponse(http.client.HTTPResponse):
     def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
-        self.fp = io.BufferedReader(TimedReader(sock, self.fp.detach(), _limits.phase))
+        self._bytes = TimedReader(sock, self.fp.detach(), _limits.phase)
+        self.fp = io.BufferedReader(self._bytes)
+
+    def begin(self) -> None:
+        """Read status line and headers. http.client takes an end among them for theirs, and so half a head for all."""
+        super().begin()
+        if self._bytes.ended:
+            raise ConnectionResetError("closed within the headers of the answer")
 
 
 class _Timed(_Mixed):
