@@ -113,6 +113,7 @@ class _End:
         return error
 
 
+_NOTHING: Final = memoryview(b"")
 _CLOSED_HERE: Final = _End("The connection was closed on this side")
 _NO_CLOSE_FRAME: Final = _End("The connection was cut off without a closing frame")
 
@@ -136,7 +137,7 @@ class WebSocketConnection:
         self._end: _End | None = None
         self._write_lock = threading.Lock()
         self._controls: deque[bytes] = deque(maxlen=_CONTROLS_KEPT)
-        self._unsent = b""
+        self._unsent = _NOTHING
         self._close_sent = False
         # Reentrant: a signal handler may close what its own thread is using.
         self._state = threading.RLock()
@@ -204,7 +205,7 @@ class WebSocketConnection:
             if not self._write_lock.acquire(timeout=-1 if remaining is None else min(remaining, threading.TIMEOUT_MAX)):
                 raise TimeoutError("timed out")  # noqa: TRY301 - as in the middle of a frame
             try:
-                self._unsent += b"".join((*self._taken_controls(), frame))
+                self._unsent = memoryview(b"".join((self._unsent, *self._taken_controls(), frame)))
                 self._write_whole(deadline)
             finally:
                 self._write_lock.release()
@@ -321,7 +322,7 @@ class WebSocketConnection:
         while (self._controls or self._unsent) and self._write_lock.acquire(blocking=False):
             try:
                 if not self._unsent:  # else what waits stays where its number is limited
-                    self._unsent = b"".join(self._taken_controls())
+                    self._unsent = memoryview(b"".join(self._taken_controls()))
                 if not self._written():
                     return
             finally:
@@ -331,7 +332,7 @@ class WebSocketConnection:
         try:
             return self._write_some() is None
         except OSError:
-            self._unsent = b""
+            self._unsent = _NOTHING
             self._link.shutdown()  # the reader finds the end, behind what is still to be read
             return True
 

@@ -60,7 +60,7 @@ class Link:
                 raise WantWrite from None
         raise WantRead
 
-    def send(self, data: bytes | memoryview) -> int:
+    def send(self, data: memoryview) -> int:
         """Write some of the data; how much.
 
         Raises:
@@ -95,7 +95,7 @@ class Link:
     def _recv(self) -> bytes:
         return self._sock.recv(CHUNK)  # type: ignore[no-any-return] # Any: three kinds of sockets
 
-    def _send(self, data: bytes | memoryview) -> int:
+    def _send(self, data: memoryview) -> int:
         return self._sock.send(data)  # type: ignore[no-any-return]
 
 
@@ -145,7 +145,7 @@ class _NestedLink(Link):
             else:
                 self._incoming.write_eof()
 
-    def _send(self, data: bytes | memoryview) -> int:
+    def _send(self, data: memoryview) -> int:
         self._drain()
         sent = self._tls.write(data)
         try:

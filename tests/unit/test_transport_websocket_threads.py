@@ -161,10 +161,8 @@ def test_writers_and_the_reader_do_not_get_into_each_others_way(opened):
 
 
 def test_a_peer_that_does_not_read_costs_the_connection(opened):
-    def handler(peer):
-        threading.Event().wait(1)
-
-    connection = opened(handler)
+    done = threading.Event()
+    connection = opened(lambda peer: done.wait(20))
     started = time.monotonic()
     with pytest.raises(ConnectionDroppedError, match="did not take a message in time") as caught:
         connection.write("x" * 20_000_000, Deadline.after(0.3))  # pitfalls.md 35
@@ -174,6 +172,7 @@ def test_a_peer_that_does_not_read_costs_the_connection(opened):
     assert isinstance(error, ConnectionDroppedError)
     with pytest.raises(ConnectionDroppedError):
         connection.write("x", Deadline.after(5))
+    done.set()
 
 
 def test_a_writer_behind_a_stuck_one_has_its_own_deadline(pair):
@@ -315,10 +314,8 @@ def test_close_wakes_the_thread_in_a_wait(opened, waker):
 
 
 def test_close_wakes_the_thread_in_a_write(opened):
-    def handler(peer):
-        threading.Event().wait(1)
-
-    connection = opened(handler)
+    done = threading.Event()
+    connection = opened(lambda peer: done.wait(20))
     result = in_thread(connection.write, "x" * 20_000_000, Deadline.after(20))
     assert until(lambda: connection._write_lock.locked())
     started = time.monotonic()
@@ -328,6 +325,7 @@ def test_close_wakes_the_thread_in_a_write(opened):
     assert isinstance(error, ConnectionDroppedError)
     assert "closed on this side" in str(error)
     assert until(lambda: connection._link.fileno() == -1)
+    done.set()
 
 
 def test_close_waits_for_no_silent_peer(pair):

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import re
+import select
 import socket
 import ssl
 import struct
@@ -45,12 +46,12 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def no_leaks() -> Iterator[None]:
     """No test leaves a descriptor or a thread behind."""
-    gc.collect()
     before, threads = open_descriptors(), threading.active_count()
     yield
-    gc.collect()
-    assert until(lambda: threading.active_count() <= threads)
-    assert until(lambda: len(open_descriptors()) <= len(before)), open_descriptors() - before
+    if not until(lambda: threading.active_count() <= threads and len(open_descriptors()) <= len(before), timeout=1):
+        gc.collect()
+        assert until(lambda: threading.active_count() <= threads), threading.enumerate()
+        assert until(lambda: len(open_descriptors()) <= len(before)), open_descriptors() - before
 
 
 def open_descriptors() -> set[str]:
@@ -238,21 +239,30 @@ def proxy(seen: list[str], *, password: str | None = None) -> Callable[[Peer], N
 
 
 def relay(peer: Peer, host: str, port: int) -> None:
-    """Connect to the target, and copy both ways until one is done."""
+    """Connect to the target, and copy both ways until one is done. One thread: TLS bears no more at a time."""
     with socket.create_connection((host, port)) as target:
-        back = threading.Thread(target=_copy, args=(target, peer.sock))
-        back.start()
-        _copy(peer.sock, target)
-        back.join()
-
-
-def _copy(source: socket.socket, sink: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while data := source.recv(65536):
-            sink.sendall(data)
-    for sock in (source, sink):
-        with contextlib.suppress(OSError):
-            socket.socket.shutdown(sock, socket.SHUT_RDWR)
+        waiting = {peer.sock: b"", target: b""}
+        for sock in waiting:
+            sock.settimeout(0)
+        while True:
+            moved = False
+            for source, sink in ((peer.sock, target), (target, peer.sock)):
+                with contextlib.suppress(BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                    if len(waiting[sink]) < 100_000:
+                        data = source.recv(65536)
+                        if not data:
+                            sink.settimeout(5)
+                            sink.sendall(waiting[sink])
+                            socket.socket.shutdown(sink, socket.SHUT_RDWR)
+                            return
+                        waiting[sink] += data
+                        moved = True
+                with contextlib.suppress(BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                    while waiting[sink]:
+                        waiting[sink] = waiting[sink][sink.send(waiting[sink]) :]
+                        moved = True
+            if not moved:
+                select.select(list(waiting), [sock for sock, data in waiting.items() if data], [], 20)
 
 
 def settings(base_url: str, **changes: Any) -> Settings:
