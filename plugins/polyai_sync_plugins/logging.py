@@ -33,16 +33,16 @@ _HTTP_SURFACES: Final = frozenset({"access_token", "session_create"})
 class Logging:
     """Writes structured records to loggers below ``polyai_sync``.
 
-    ======================  ==========================================================  ========================
-    logger                  level                                                       fields beside session_id
-    ======================  ==========================================================  ========================
-    ``polyai_sync.session`` INFO: start, end, socket open and gone, handoff             what the hook was told
-                            WARNING: reconnects, retries, rate limits, failed delivery
-                            ERROR: errors                                               the error's attributes,
-                                                                                        ``raw``: the full event
-    ``polyai_sync.http``    the same for the two HTTP calls; DEBUG: each attempt        ``correlation_id`` …
-    ``polyai_sync.frames``  DEBUG: every event received and sent                        ``raw``
-    ======================  ==========================================================  ========================
+    =======================  ==========================================================  ========================
+    logger                   level                                                       fields beside session_id
+    =======================  ==========================================================  ========================
+    ``polyai_sync.session``  INFO: start, end, socket open and gone, handoff             what the hook was told
+                             WARNING: reconnects, retries, rate limits, failed delivery
+                             ERROR: errors                                               the error's attributes,
+                                                                                         ``raw``: the full event
+    ``polyai_sync.http``     the same for the two HTTP calls; DEBUG: each attempt        ``correlation_id`` …
+    ``polyai_sync.frames``   DEBUG: every event received and sent                        ``raw``
+    =======================  ==========================================================  ========================
 
     Every record has ``session_id`` (``None`` before there is a session) among its attributes, and the fields as
     attributes of their own, for formatters that write JSON. Errors are logged when they are met, also those which a
