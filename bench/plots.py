@@ -1,0 +1,63 @@
+"""One picture per group of benchmarks: the medians as bars, every round as a dot."""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from bench.services import MissingPackageError
+from bench.table import OURS, Bench, Rounds
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["draw"]
+
+_MINE, _OTHERS, _DOTS = "#3366cc", "#b0b7c3", "#222222"
+
+
+def draw(benches: dict[str, tuple[Bench, Rounds]], folder: Path) -> list[Path]:
+    """Draw what was measured.
+
+    Raises:
+        MissingPackageError: matplotlib is not installed.
+    """
+    try:
+        import matplotlib as mpl
+    except ImportError:
+        raise MissingPackageError(
+            "plots need matplotlib: pip install matplotlib (the table and the JSON are there)"
+        ) from None
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    groups: dict[str, list[tuple[Bench, Rounds]]] = {}
+    for bench, rounds in benches.values():
+        groups.setdefault(bench.group, []).append((bench, rounds))
+    written = []
+    for group, members in groups.items():
+        heights = [1.0 + 0.34 * len(bench.variants) for bench, _ in members]
+        figure, axes = plt.subplots(
+            len(members), 1, figsize=(9, sum(heights)), squeeze=False, height_ratios=heights, layout="constrained"
+        )
+        for axis, (bench, rounds) in zip(axes[:, 0], members, strict=True):
+            _bars(axis, bench, rounds)
+        written.append(folder / f"{group}.svg")
+        figure.savefig(written[-1])
+        plt.close(figure)
+    return written
+
+
+def _bars(axis: Any, bench: Bench, rounds: Rounds) -> None:
+    rows = [
+        (variant.name, [figures[bench.main] for figures in rounds.get(variant.name, []) if bench.main in figures])
+        for variant in reversed(bench.variants)
+    ]
+    rows = [(name, values) for name, values in rows if values]
+    for place, (name, values) in enumerate(rows):
+        axis.barh(place, median(values), color=_MINE if name.startswith(OURS) else _OTHERS, height=0.7)
+        axis.plot(values, [place] * len(values), ".", color=_DOTS, markersize=4, alpha=0.6)
+    axis.set_yticks(range(len(rows)), [name for name, _ in rows])
+    axis.set_title(f"{bench.name.upper()}: {bench.title}, {bench.main}", loc="left", fontsize=10)
+    axis.set_xlim(left=0)
+    axis.spines[["top", "right"]].set_visible(False)

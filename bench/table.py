@@ -1,0 +1,173 @@
+"""What a benchmark is: variants that are measured in turns, and goals that compare two of them."""
+
+from __future__ import annotations
+
+from statistics import median, quantiles
+from typing import TYPE_CHECKING, Any, Final
+
+from attrs import Factory, frozen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["ACCEPTABLE", "FAILED", "OURS", "REACHED", "TOO_SLOW", "Bench", "Goal", "Rounds", "Variant", "Verdict"]
+
+OURS: Final = "polyai_sync"
+
+REACHED: Final = "reached"
+ACCEPTABLE: Final = "acceptable"
+TOO_SLOW: Final = "NOT ACCEPTABLE"
+FAILED: Final = "FAILED"
+
+Rounds = dict[str, list[dict[str, Any]]]
+"""What each variant's rounds gave: figures by name."""
+
+
+@frozen(kw_only=True)
+class Variant:
+    """One thing to measure: a function that a worker calls with options, and that returns figures by name."""
+
+    name: str
+    call: str
+    options: dict[str, Any] = Factory(dict)
+
+
+@frozen(kw_only=True)
+class Verdict:
+    """A goal, and what came of it.
+
+    Attributes:
+        ratio: Of the medians of each round: the median, the least and the greatest; ``None`` without a peer.
+    """
+
+    id: str
+    what: str
+    measured: str
+    against: str
+    ratio: tuple[float, float, float] | None
+    goal: str
+    limit: str
+    verdict: str
+
+
+@frozen(kw_only=True)
+class Goal:
+    """How one figure compares with another of the same round.
+
+    Attributes:
+        id: As `performance.md` numbers it.
+        metric: The figure's name.
+        against: The variant to compare with.
+        goal: The ratio to reach.
+        limit: The ratio above which it is not acceptable.
+        ours: The variant that is compared.
+        against_metric: The other figure's name, if it is another.
+        times: How often the other figure counts.
+    """
+
+    id: str
+    what: str
+    metric: str
+    against: str
+    goal: float
+    limit: float
+    ours: str = OURS
+    against_metric: str = ""
+    times: float = 1.0
+
+    def judge(self, rounds: Rounds) -> Verdict:
+        """Compare, round by round."""
+        other = self.against_metric or self.metric
+        pairs = [
+            (mine[self.metric], theirs[other] * self.times)
+            for mine, theirs in zip(rounds.get(self.ours, []), rounds.get(self.against, []), strict=False)
+            if self.metric in mine and other in theirs
+        ]
+        against = self.against if self.times == 1 else f"{self.times:g} x {self.against}"
+        if self.ours == self.against:
+            against = other
+        if not pairs:
+            return self._verdict("-", against, None, FAILED)
+        ratios = [mine / theirs for mine, theirs in pairs]
+        ratio = median(ratios)
+        word = REACHED if ratio <= self.goal else ACCEPTABLE if ratio <= self.limit else TOO_SLOW
+        return self._verdict(
+            shown(self.metric, median(mine for mine, _ in pairs)),
+            f"{against} {shown(other, median(theirs for _, theirs in pairs))}",
+            (ratio, min(ratios), max(ratios)),
+            word,
+        )
+
+    def _verdict(self, measured: str, against: str, ratio: tuple[float, float, float] | None, word: str) -> Verdict:
+        return Verdict(
+            id=self.id,
+            what=self.what,
+            measured=measured,
+            against=against,
+            ratio=ratio,
+            goal=f"{self.goal:g}",
+            limit=f"{self.limit:g}",
+            verdict=word,
+        )
+
+
+@frozen(kw_only=True)
+class Bench:
+    """One benchmark.
+
+    Attributes:
+        name: What it is called on the command line.
+        group: The plot it belongs to.
+        needs: Of `bench.services`: ``load``, ``tls``, ``slow``.
+        options: For every variant.
+        quick: What ``--quick`` changes in them.
+        goals: Compared round by round.
+        judge: Instead of ``goals``, where a goal is no ratio.
+        main: The figure to plot.
+        rounds: At most so many, where one takes long.
+        limit: Seconds for one variant's round.
+        note: A sentence to print below.
+    """
+
+    name: str
+    title: str
+    group: str
+    variants: tuple[Variant, ...]
+    main: str
+    goals: tuple[Goal, ...] = ()
+    needs: tuple[str, ...] = ("load",)
+    options: dict[str, Any] = Factory(dict)
+    quick: dict[str, Any] = Factory(dict)
+    judge: Callable[[Rounds], list[Verdict]] | None = None
+    rounds: int = 99
+    limit: float = 180.0
+    note: str = ""
+
+    def verdicts(self, rounds: Rounds) -> list[Verdict]:
+        """What came of the goals."""
+        return self.judge(rounds) if self.judge else [goal.judge(rounds) for goal in self.goals]
+
+
+_UNITS: Final = {
+    "us": "µs",
+    "ms": "ms",
+    "s": "s",
+    "kib": "KiB",
+    "bytes": "B",
+    "percent": "%",
+    "instructions": "instr",
+    "threads": "",
+}
+
+
+def shown(metric: str, value: float) -> str:
+    """A figure with its unit, which its name ends with."""
+    unit = _UNITS.get(metric.rpartition("_")[2], "")
+    digits = 0 if abs(value) >= 1000 else 1 if abs(value) >= 10 else 2
+    return f"{value:,.{digits}f} {unit}".rstrip()
+
+
+def summary(values: list[float]) -> dict[str, float]:
+    """The median and the spread of some rounds."""
+    low, _, high = quantiles(values, n=4, method="inclusive") if len(values) > 1 else (values[0],) * 3
+    return {"median": median(values), "q1": low, "q3": high, "min": min(values), "max": max(values)}
