@@ -303,6 +303,12 @@ class Connection:
         self._left = left
 
     @property
+    def websocket(self) -> bool:
+        """Has it been upgraded? Known to a proxy that reads."""
+        units = self.lanes["down"].units
+        return units is not None and units.frames
+
+    @property
     def up(self) -> int:
         """Bytes that have passed from the client to the server."""
         return self.lanes["up"].passed

@@ -37,12 +37,13 @@ class Units:
 
     def __init__(self) -> None:
         self._data = bytearray()
-        self._frames = False
+        self.frames = False
+        """Has it become a WebSocket?"""
 
     def feed(self, data: bytes) -> Iterator[Unit]:
         """Every unit that is complete now."""
         self._data += data
-        while (unit := self._frame() if self._frames else self._message()) is not None:
+        while (unit := self._frame() if self.frames else self._message()) is not None:
             yield unit
 
     @property
@@ -63,7 +64,7 @@ class Units:
         size = len(head) + 4 + (int(length[1]) if length else 0)
         if len(self._data) < size:
             return None
-        self._frames = _UPGRADE.search(head) is not None and not (length and head.startswith(b"HTTP/"))
+        self.frames = _UPGRADE.search(head) is not None and not (length and head.startswith(b"HTTP/"))
         raw = self._take(size)
         return Unit(raw, raw)
 
