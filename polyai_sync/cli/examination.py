@@ -172,7 +172,7 @@ class Examination:
             near = difflib.get_close_matches(cluster, CLUSTERS, n=1, cutoff=0.5)
             meant = f"did you mean {near[0]}? " if near else ""
             raise ConnectionFailedError(
-                f"{urlsplit(self._settings.base_url).hostname} has no address, and {cluster} is no cluster that is known",
+                f"{urlsplit(self._settings.base_url).hostname} has no address, and {cluster} is no known cluster",
                 resolution=f"Check the cluster: {meant}Known clusters are {', '.join(CLUSTERS)}.",
                 surface="connect",
             ) from error

@@ -58,10 +58,12 @@ class Line(NamedTuple):
     Attributes:
         lead: Stands before it (a list's mark); rows that follow are set in by its width.
         spans: Its text.
+        whole: Not to be broken by us: an address that is to be copied.
     """
 
     lead: str
     spans: tuple[Span, ...]
+    whole: bool = False
 
 
 def is_web_address(text: str) -> bool:
