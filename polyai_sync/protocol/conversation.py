@@ -509,14 +509,14 @@ class Conversation:
     def _session_end(self, event: SessionEnd, now: float, _: bool) -> None:
         self.end(_END_WORDS.get(event.reason, event.reason or EndReason.UNKNOWN), now)
 
-    def _user_message(self, event: UserMessage, _: float, old: bool) -> None:
+    def _user_message(self, event: UserMessage, now: float, old: bool) -> None:
         sent = self._deliveries.echo(event)
         if sent is not None:
             message = self._deliveries.deliver(sent, event)
             self.notices.tell("on_delivery", message)
             self.scene.user_message(message)
             if (turn := self.lines.active) is not None and turn.sent is sent:
-                turn.receipt(self.scene.births)
+                self.scene.receipt(turn, event.sequence, now)
             return
         client_event_id = event.custom.get("client_event_id")
         if client_event_id:

@@ -22,7 +22,7 @@ from polyai_sync.messages import Handoff, Message, Participant, Role
 from polyai_sync.protocol import handoffs
 from polyai_sync.protocol.streams import Stream, Streams
 from polyai_sync.protocol.transcript import Transcript
-from polyai_sync.protocol.turns import Lines
+from polyai_sync.protocol.turns import Lines, Turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -54,7 +54,7 @@ class Scene:
         self._notices = notices
         self._streams = Streams()
         self._transcript = Transcript()
-        self._born: dict[tuple[str, str], int] = {}
+        self._born: dict[tuple[str, str], tuple[int, int | None]] = {}
 
     @property
     def streaming(self) -> bool:
@@ -84,6 +84,25 @@ class Scene:
         self._transcript.add(message)
         if not old:
             self._notices.tell("on_message", message)
+
+    def receipt(self, turn: Turn, sequence: int | None, now: float) -> None:
+        """The question of ``turn`` arrived. What the server said after it answers it, even if it came before."""
+        turn.receipt(self.births, sequence)
+        overtook: list[Message] = []
+        while self.inbox and turn.concerns(*self._began(self.inbox[-1])):
+            overtook.append(self.inbox.pop())
+        for message in reversed(overtook):
+            if turn.done:
+                self.inbox.append(message)
+            else:
+                turn.message(message, self._began(message)[0], self._notices.position, now)
+        for stream in self._streams:
+            if turn.concerns(stream.born, stream.began):
+                turn.text(stream.born, stream.flowed, now)
+
+    def _began(self, message: Message) -> tuple[int, int | None]:
+        """When it was born, and the sequence of its first event."""
+        return self._born.get((message.role, message.message_id), (0, message.sequence))
 
     # --- streams that end in other ways than by their last chunk ---
 
@@ -138,22 +157,32 @@ class Scene:
             return
         for surplus in self._streams.overflow():
             self._finished(surplus, now, final=False)
-        if not old and (text := stream.flow()) and (turn := self.lines.active) and turn.concerns(stream.born):
+        if not old and (text := stream.flow()) and (turn := self._turn_of(stream)):
             turn.text(stream.born, text, now)
         elif not old:
             self._activity(event, now, old)
 
     def _finished(self, stream: Stream, now: float, *, final: bool = True) -> None:
         message = stream.message()
-        if not stream.old and (text := stream.flow()) and (turn := self.lines.active) and turn.concerns(stream.born):
+        if not stream.old and (text := stream.flow()) and (turn := self._turn_of(stream)):
             turn.text(stream.born, text, now)
-        self._agents(message, stream.born, now, old=stream.old, final=final)
+        self._agents(message, (stream.born, stream.began), now, old=stream.old, final=final)
+
+    def _turn_of(self, stream: Stream) -> Turn | None:
+        """The turn that the stream answers."""
+        turn = self.lines.active
+        return turn if turn is not None and turn.concerns(stream.born, stream.began) else None
 
     def _whole(self, event: PolyAgentMessage | LiveAgentMessage, now: float, old: bool) -> None:
         role: Role = "live_agent" if isinstance(event, LiveAgentMessage) else "agent"
         known = self._transcript.find(role, event.message_id)
         stream = self._streams.replace(event.message_id) if role == "agent" else None
-        born = stream.born if stream else self._born.get((role, event.message_id), self.births)
+        began = self.births, event.sequence
+        if stream is not None:
+            began = stream.born, stream.began
+        elif event.message_id:
+            began = self._born.get((role, event.message_id), began)
+        born = began[0]
         message = Message(
             role=role,
             message_id=event.message_id,
@@ -174,20 +203,30 @@ class Scene:
         if role == "agent":
             for earlier in self._streams.abandon(born_before=born):
                 self._finished(earlier, now, final=False)
-        self._agents(message, born, now, old=old)
+        self._agents(message, began, now, old=old)
 
-    def _agents(self, message: Message, born: int, now: float, *, old: bool, final: bool = True) -> None:
-        """A message of an agent is finished: complete, or as far as it will come."""
+    def _agents(
+        self, message: Message, began: tuple[int, int | None], now: float, *, old: bool, final: bool = True
+    ) -> None:
+        """A message of an agent is finished: complete, or as far as it will come.
+
+        Args:
+            message: The message.
+            began: When it was born, and the sequence of its first event.
+            now: Monotonic seconds.
+            old: It is news to nobody.
+            final: It was not cut off by one that follows at once.
+        """
         self._transcript.add(message)
         if message.message_id:
-            self._born[message.role, message.message_id] = born
+            self._born[message.role, message.message_id] = began
         if old:
             return
         if message.complete:
             self._notices.tell("on_message", message)
         turn = self.lines.active
-        if turn is not None and turn.concerns(born):
-            turn.message(message, born, self._notices.position, now, final=final)
+        if turn is not None and turn.concerns(*began):
+            turn.message(message, began[0], self._notices.position, now, final=final)
         elif message.complete:
             self.inbox.append(message)
 

@@ -68,6 +68,17 @@ class Stream:
         return "".join(self._texts[index] for index in sorted(self._texts))
 
     @property
+    def began(self) -> int | None:
+        """The sequence of the first event of it that came."""
+        return self._first_event.sequence
+
+    @property
+    def flowed(self) -> str:
+        """All that `flow` has returned so far."""
+        end = self._flowed
+        return "" if end is None else "".join(self._texts[index] for index in sorted(self._texts) if index < end)
+
+    @property
     def whole(self) -> bool:
         """Is every chunk there, from the first one seen to the one that says it is the last?"""
         return self._last is not None and len(self._texts) >= self._last - min(self._texts) + 1

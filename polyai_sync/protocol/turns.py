@@ -72,6 +72,7 @@ class Turn(Waiter):
     """
 
     __slots__ = (
+        "_after",
         "_collected",
         "_floor",
         "_flow",
@@ -93,6 +94,7 @@ class Turn(Waiter):
         self.reply: Reply | None = None
         self._phase = _Phase.IN_LINE
         self._floor = 0
+        self._after: int | None = None
         self._handoff: Handoff | None = None
         self._quiet_until: float | None = None
         self._collected: dict[int, Message] = {}  # by birth
@@ -140,15 +142,24 @@ class Turn(Waiter):
         self.sent = sent
         self._phase = _Phase.ASKED
 
-    def receipt(self, floor: int) -> None:
-        """The question arrived; what was born at or before ``floor`` is no answer to it."""
+    def receipt(self, floor: int, sequence: int | None) -> None:
+        """The question arrived.
+
+        Args:
+            floor: What was born at or before it is no answer …
+            sequence: … unless its sequence is above this one, the receipt's: an answer may overtake it.
+        """
         if self._phase is _Phase.ASKED:
             self._phase = _Phase.ANSWERING
             self._floor = floor
+            self._after = sequence
 
-    def concerns(self, born: int) -> bool:
-        """Is a message born at ``born`` part of the answer?"""
-        return self._phase is _Phase.ANSWERING and born > self._floor
+    def concerns(self, born: int, sequence: int | None) -> bool:
+        """Is a message that was born at ``born``, and began with ``sequence``, part of the answer?"""
+        if self._phase is not _Phase.ANSWERING:
+            return False
+        overtook = sequence is not None and self._after is not None and sequence > self._after
+        return born > self._floor or overtook
 
     def activity(self, now: float) -> None:
         """The agent does something: it is not quiet."""
