@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
-from polyai_sync.emulator.fault_table import FAULT_TABLE, FaultRow
+from polyai_sync.emulator.fault_rows import OCCASIONS
+from polyai_sync.emulator.fault_table import FAULT_TABLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from polyai_sync.emulator.fault_rows import FaultRow
 
 __all__ = ["Fault", "Faults"]
 
@@ -91,6 +94,12 @@ class Faults:
     def names() -> dict[str, str]:
         """Every name that can be armed, with one sentence on what is then seen."""
         return {name: row.does for name, row in FAULT_TABLE.items()}
+
+    @staticmethod
+    def occasions(name: str) -> dict[str, str]:
+        """The occasions that the option ``on`` of a fault may name, with what each is."""
+        row = _row(name)
+        return {occasion: OCCASIONS[occasion] for occasion in dict.fromkeys((*row.on, *row.also))}
 
     @staticmethod
     def options(name: str) -> dict[str, Any]:

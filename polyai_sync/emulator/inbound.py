@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from polyai_sync.emulator.fault_table import SYSTEM_TEXTS
+from polyai_sync.emulator.fault_rows import SYSTEM_TEXTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -24,12 +24,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from polyai_sync.emulator.agent import Agent
-    from polyai_sync.emulator.fault_table import FaultRow
     from polyai_sync.emulator.faults import Fault, Faults
     from polyai_sync.emulator.sockets import Connection
     from polyai_sync.emulator.view import EmulatedSession
 
 __all__ = ["Rules", "Session"]
+
+_CUTS = frozenset({"connection.drop", "connection.silent", "close.<code>", "message.dropped_then_drop"})
+_WITHOUT_ECHO = frozenset({"message.echo_lost", "message.echo_delayed"})
 
 
 @frozen(kw_only=True)
@@ -239,46 +241,44 @@ class Session:
 
     def _on_join(self, connection: Connection, event: dict[str, Any], metadata: dict[str, Any] | None) -> None:
         fault = self.rules.faults.take("join", self.id)
+        if self._turned_away(fault, connection, event, metadata):
+            return
         name = fault.name if fault else ""
-        if fault and fault.row.text and name.startswith("event."):
-            self._refuse(connection, dump(event), fault.options["text"] or fault.row.text, metadata)
-            return
-        if fault and name == "start.join_lost":
-            if fault.options["accepted"]:
-                self.received.append(event)
-                self.publish("REQUEST_POLY_AGENT_JOIN", {}, metadata, live=False)
-                self.turns.greet(metadata, None)
+        if name == "start.join_lost":
             self._close(connection, None)
-            return
-        if fault and _cuts(fault.row):
-            self._cut(fault, connection)
-            return
         self.received.append(event)
         self.publish("REQUEST_POLY_AGENT_JOIN", {}, metadata, live=name != "start.no_join_echo")
         self.turns.greet(metadata, fault)
 
     def _on_message(self, connection: Connection, event: dict[str, Any], metadata: dict[str, Any] | None) -> None:
         fault = self.rules.faults.take("message", self.id)
+        if self._turned_away(fault, connection, event, metadata):
+            return
         name = fault.name if fault else ""
-        if name == "message.dropped":
-            return
-        if fault and fault.row.text and name.startswith("event."):
-            self._refuse(connection, dump(event), fault.options["text"] or fault.row.text, metadata)
-            return
-        if fault and (name == "message.dropped_then_drop" or _cuts(fault.row)):
-            self._cut(fault, connection)
-            return
+        if name == "message.echo_lost_then_drop":
+            self._close(connection, None)
         for _ in range(2 if name == "message.doubled" else 1):
             self.received.append(event)
             payload = {"text": event["payload"]["text"], "message_id": str(uuid.uuid4())}
-            hidden = name in ("message.echo_lost_then_drop", "message.echo_delayed", "message.echo_lost")
-            if name == "message.echo_lost_then_drop":
-                self._close(connection, None)
-            echo = self.publish("USER_MESSAGE", payload, metadata, live=not hidden)
-            after = fault if fault and name == "message.echo_delayed" else None
-            if after is None and (cut := self.rules.faults.take("echo", self.id)):
+            echo = self.publish("USER_MESSAGE", payload, metadata, live=name not in _WITHOUT_ECHO)
+            later = (fault, dump(echo)) if fault and name == "message.echo_delayed" else None
+            if later is None and (cut := self.rules.faults.take("echo", self.id)):
                 self.happen(cut, connection)
-            self.turns.answer(payload["text"], metadata, echo_later=(after, dump(echo)) if after else None)
+            self.turns.answer(payload["text"], metadata, echo_later=later)
+
+    def _turned_away(
+        self, fault: Fault | None, connection: Connection, event: dict[str, Any], metadata: dict[str, Any] | None
+    ) -> bool:
+        """Let a fault refuse an event, lose it, or cut the line before it is accepted. Says whether it did."""
+        if fault is None:
+            return False
+        if fault.name.startswith("event."):
+            self._refuse(connection, dump(event), str(fault.options["text"] or fault.row.text), metadata)
+        elif fault.row.name in _CUTS or (fault.name == "start.join_lost" and not fault.options["accepted"]):
+            self._cut(fault, connection)
+        else:
+            return fault.name == "message.dropped"
+        return True
 
     def _on_end(self, connection: Connection, event: dict[str, Any], metadata: dict[str, Any] | None) -> None:
         fault = self.rules.faults.take("end_request", self.id)
@@ -358,7 +358,3 @@ _ANSWERS: Mapping[str, Callable[[Session, Any, dict[str, Any], dict[str, Any] | 
     "USER_MESSAGE": Session._on_message,
     "USER_END_SESSION": Session._on_end,
 }
-
-
-def _cuts(row: FaultRow) -> bool:
-    return row.name in ("connection.drop", "connection.silent", "close.<code>")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import define
 
 from polyai_sync.emulator import agent as acts
-from polyai_sync.emulator.fault_table import SYSTEM_TEXTS
+from polyai_sync.emulator.fault_rows import SYSTEM_TEXTS
 from polyai_sync.emulator.streams import stream_events, whole_event, words
 
 if TYPE_CHECKING:
@@ -87,7 +87,8 @@ class Turns:
             job = self._jobs.popleft()
             self._metadata = job.metadata
             try:
-                await _JOBS[job.kind](self, job)
+                if not self.session.ended:
+                    await _JOBS[job.kind](self, job)
             except Exception as error:  # noqa: BLE001 - whatever it was, the session goes on and says so
                 # An agent is somebody's code: a slip in it is what the real service calls "trouble responding".
                 _log.exception("The agent of session %s failed", self.session.id)

@@ -6,6 +6,7 @@ import json
 import uuid
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import requests
@@ -93,6 +94,12 @@ def kind(event: dict) -> str:
 
 def kinds(events: list[dict]) -> list[str]:
     return [kind(event) for event in events]
+
+
+def seconds_between(earlier: dict, later: dict) -> float:
+    """By the server's own times, which no busy client can blur; they have milliseconds."""
+    first, second = (datetime.fromisoformat(event["timestamp"].replace("Z", "+00:00")) for event in (earlier, later))
+    return (second - first).total_seconds() + 0.002
 
 
 def text_of(events: list[dict]) -> str:

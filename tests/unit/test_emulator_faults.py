@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 import requests
-from emulator_wire import Line, Peer, kind, kinds, text_of
+from emulator_wire import Line, Peer, kind, kinds, seconds_between, text_of
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from polyai_sync.emulator import EchoAgent, Emulator, Faults, Handoff, Say, image
-from polyai_sync.emulator.fault_table import FAULT_TABLE, OCCASIONS, SYSTEM_TEXTS
+from polyai_sync.emulator.fault_rows import OCCASIONS, SYSTEM_TEXTS
+from polyai_sync.emulator.fault_table import FAULT_TABLE
 from polyai_sync.testing import wait_until
 
 if TYPE_CHECKING:
@@ -395,10 +396,9 @@ def _(peer: Peer) -> None:
     line = peer.joined()
     peer.emulator.faults.add("agent.slow", delay=0.15)
     line.say("x")
-    sent = time.monotonic()
-    assert kind(line.next()) == "USER_MESSAGE"
-    line.next()
-    assert time.monotonic() - sent > 0.14
+    echo, thinking = line.next(), line.next()
+    assert kinds([echo, thinking]) == ["USER_MESSAGE", "POLY_AGENT_THINKING"]
+    assert seconds_between(echo, thinking) >= 0.15
 
 
 # --- the start ----------------------------------------------------------------------------------------------------
@@ -442,10 +442,8 @@ def _(peer: Peer) -> None:
 def _(peer: Peer) -> None:
     peer.emulator.faults.add("start.slow_greeting", delay=0.15)
     line = started(peer)
-    line.until("POLY_AGENT_JOINED")
-    joined = time.monotonic()
-    line.reply()
-    assert time.monotonic() - joined > 0.14
+    joined = line.until("POLY_AGENT_JOINED")
+    assert seconds_between(joined, line.next()) >= 0.15
 
 
 @sees("start.join_lost")
@@ -1160,3 +1158,10 @@ def test_a_slip_in_the_text_is_named() -> None:
 def test_options_are_listed_with_their_defaults() -> None:
     assert Faults.options("history.split") == {"on": "history", "size": 1}
     assert Faults.options("close.1011") == {"on": "echo", "reason": ""}
+
+
+def test_occasions_are_listed_with_what_they_are() -> None:
+    occasions = Faults.occasions("connection.drop")
+    assert next(iter(occasions)) == "echo"
+    assert occasions["chunk"] == "a chunk of a stream has been sent"
+    assert "end" not in occasions

@@ -484,12 +484,12 @@ def test_an_ended_session_can_be_kept_for_its_last_events() -> None:
 
 
 def test_an_idle_socket_closes_and_later_the_session_ends() -> None:
-    with Emulator(agent=EchoAgent(), idle_timeout=0.2, session_timeout=0.5) as emulator:
+    with Emulator(agent=EchoAgent(), idle_timeout=0.2, session_timeout=1.0) as emulator:
         peer = Peer(emulator)
-        line = peer.joined()
-        started = time.monotonic()
+        line = peer.line(*peer.fresh())
+        opened = time.monotonic()
         assert line.gone() == 1001
-        assert 0.1 < time.monotonic() - started < 0.45
+        assert 0.1 < time.monotonic() - opened < 0.9
         session = emulator.session
         assert not session.ended
         wait_until(lambda: session.ended)
@@ -499,10 +499,10 @@ def test_an_idle_socket_closes_and_later_the_session_ends() -> None:
 
 
 def test_heartbeats_keep_a_session_alive() -> None:
-    with Emulator(agent=EchoAgent(), idle_timeout=0.25, session_timeout=0.3) as emulator:
+    with Emulator(agent=EchoAgent(), idle_timeout=0.5, session_timeout=0.6) as emulator:
         peer = Peer(emulator)
         line = peer.joined()
-        deadline = time.monotonic() + 0.7
+        deadline = time.monotonic() + 0.9
         while time.monotonic() < deadline:
             line.settled()
             time.sleep(0.02)
