@@ -89,7 +89,7 @@ def _chunks(response: requests.Response) -> Iterator[bytes]:
     raw = response.raw
     consumed = getattr(response, "_content_consumed", False)  # by a hook of the caller's
     if consumed or not isinstance(raw, urllib3.HTTPResponse) or not hasattr(raw, "read1"):
-        yield from response.iter_content(1024)
+        yield from response.iter_content(1)  # it comes back when it has so many, so ask for one
         return
     while chunk := raw.read1(16 * 1024, decode_content=True):
         yield chunk

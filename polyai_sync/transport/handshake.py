@@ -148,6 +148,8 @@ class HandshakePort:
                     body += chunk
         except (OSError, http.client.HTTPException):
             pass  # what broke off counts as far as it came: the status says what to do
+        finally:
+            response.close()
         headers: Any = response.headers or {}
         if not 300 <= status < 600:
             return ProtocolError(
