@@ -149,5 +149,11 @@ class EmulatedSession:
     def _do(self, call: Callable[[], _T]) -> _T:
         return self._loop.call(call)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, EmulatedSession) and other._session is self._session
+
+    def __hash__(self) -> int:
+        return hash(self.session_id)
+
     def __repr__(self) -> str:
         return f"<EmulatedSession {self.session_id} {len(self._session.journal.entries)} events>"

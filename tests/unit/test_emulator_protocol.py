@@ -558,6 +558,16 @@ def test_a_test_can_drop_with_and_without_a_code(peer: Peer) -> None:
     assert not peer.emulator.session.ended
 
 
+def test_two_views_of_one_session_are_equal(peer: Peer) -> None:
+    peer.joined()
+    one = peer.emulator.session
+    assert {one, peer.emulator.sessions[one.session_id]} == {one}
+    peer.joined()
+    assert peer.emulator.session != one
+    assert one.session_id in repr(one)
+    assert "running" in repr(peer.emulator)
+
+
 def test_a_journal_cannot_be_changed_from_outside(peer: Peer) -> None:
     peer.joined()
     session = peer.emulator.session
