@@ -6,16 +6,17 @@ import builtins
 import json
 import threading
 import time
+from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 import polyai_sync
-from polyai_sync import Client, PolyAIError, Session, Timeouts, hookimpl
+from polyai_sync import Client, PolyAIError, Session, SessionStatus, Timeouts, hookimpl
 from polyai_sync.catalog import entry_for_code
-from polyai_sync.testing import HookRecorder
+from polyai_sync.testing import HookRecorder, wait_until
 from polyai_sync_plugins import Backoff, Reconnect
 
 if TYPE_CHECKING:
@@ -212,3 +213,57 @@ class Caller(threading.Thread):
         if self.error is not None:
             raise self.error
         return self.value
+
+
+def check_nothing_doubled(bench: Bench) -> None:
+    """Whatever came twice was told once."""
+    recorder = bench.recorder
+    events = [call["event"] for call in recorder.calls("on_event")]
+    ids = Counter(event.id for event in events if event.id and event.sequence is not None)
+    assert [one for one, count in ids.items() if count > 1] == []
+    messages = Counter((call["message"].role, call["message"].message_id) for call in recorder.calls("on_message"))
+    assert [one for one, count in messages.items() if count > 1] == []
+    deliveries = Counter(call["message"].client_event_id for call in recorder.calls("on_delivery"))
+    assert [one for one, count in deliveries.items() if count > 1] == []
+    accepted = Counter(
+        event["metadata"]["custom"]["client_event_id"]
+        for event in bench.peer.received
+        if event["type"] == "EVENT_TYPE_USER_MESSAGE"
+    )
+    assert [one for one, count in accepted.items() if count > 1] == []
+    joins = [event for event in bench.peer.received if event["type"].endswith("REQUEST_POLY_AGENT_JOIN")]
+    assert len(joins) == 1
+    assert len(recorder.calls("on_session_start")) == 1
+
+
+def come_back(bench: Bench, session: Session) -> None:
+    """Drop the connection and wait until it is back."""
+    connections = bench.peer.connections_total
+    bench.peer.drop()
+    wait_until(lambda: bench.peer.connections_total > connections and session.status is SessionStatus.OPEN)
+
+
+def short(**limits: float) -> Timeouts:
+    """Less patience still, in what a test is about."""
+    return evolve(IMPATIENT, **limits)
+
+
+def started(bench: Bench, **options: Any) -> Session:
+    """A session whose greeting has been read."""
+    session = bench.client(**options).start_session()
+    session.next_message()
+    return session
+
+
+SCENES: dict[str, str] = {}
+"""Faults with a test of their own: name -> the test's name."""
+
+
+def holds(*faults: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Note which faults a test is about."""
+
+    def note(test: Callable[..., None]) -> Callable[..., None]:
+        SCENES.update(dict.fromkeys(faults, test.__name__))
+        return test
+
+    return note

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from fault_kit import IMPATIENT, SPEC_ROWS, Bench, Caller, check_row, raised, within
+from fault_kit import SPEC_ROWS, Bench, Caller, check_row, raised, short, started, within
 
 from polyai_sync import (
     Client,
@@ -25,7 +25,6 @@ from polyai_sync import (
     SessionClosedError,
     SessionEndedError,
     SessionStatus,
-    Timeouts,
     WaitTimeoutError,
     hookimpl,
 )
@@ -44,17 +43,6 @@ def provokes(code: str, surface: str = "client") -> Callable[[Provoke], Provoke]
         return provoke
 
     return note
-
-
-def started(bench: Bench, **options: Any) -> Session:
-    session = bench.client(**options).start_session()
-    session.next_message()
-    return session
-
-
-def short(**limits: float) -> Timeouts:
-    names = ("connect", "read", "ready", "greeting", "delivery", "reply", "close")
-    return Timeouts(**{**{name: getattr(IMPATIENT, name) for name in names}, **limits})
 
 
 @provokes("client.configuration")

@@ -6,9 +6,9 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from fault_kit import Bench, Caller, check_row, raised, said, within
+from fault_kit import Bench, Caller, check_row, raised, said, short, started, within
 
-from polyai_sync import ConnectionDroppedError, ConnectionLostError, Session, SessionStatus, Timeouts
+from polyai_sync import ConnectionDroppedError, ConnectionLostError, Session, SessionStatus
 from polyai_sync.emulator import Drop, ScriptedAgent, Stream
 from polyai_sync.messages import EndReason
 from polyai_sync.testing import wait_until
@@ -44,12 +44,6 @@ FATAL = [
 def on_handshake(bench: Bench, fault: str, options: dict[str, object], **more: object) -> None:
     where = {} if fault.startswith("connect.") else {"on": "connect"}
     bench.faults.add(fault, **where, **options, **more)
-
-
-def started(bench: Bench, **options: object) -> Session:
-    session = bench.client(**options).start_session()
-    session.next_message()
-    return session
 
 
 def back_open(session: Session, connections: int, bench: Bench) -> None:
@@ -265,8 +259,7 @@ class TestRefusedReconnect:
         assert [call["delay"] for call in bench.recorder.calls("on_reconnect")][1] == 0.2
 
     def test_handshake_without_an_answer_is_given_up_in_time(self, bench: Bench) -> None:
-        timeouts = Timeouts(connect=0.2, read=1, ready=2, greeting=1, delivery=1, reply=2, close=1)
-        session = started(bench, timeouts=timeouts)
+        session = started(bench, timeouts=short(connect=0.2))
         on_handshake(bench, "http.hang", {})
         with within(2):
             bench.peer.drop()
