@@ -1,0 +1,174 @@
+"""Parts of pages that are made from the code: the error catalogue, the hooks, the emulator's faults.
+
+A page says where with a line such as ``<!-- made: catalogue -->``; the text is put there before the page is read.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import TYPE_CHECKING, get_args
+
+from docutils import nodes
+
+from polyai_sync import errors, hooks
+from polyai_sync.catalog import CATALOG, CatalogEntry
+from polyai_sync.emulator import agent
+from polyai_sync.emulator.fault_rows import OCCASIONS
+from polyai_sync.emulator.fault_table import FAULT_TABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from sphinx.application import Sphinx
+
+SURFACES = {
+    "http": ("HTTP, by status", "Where the server's text is in no other row."),
+    "access_token": ("The access token", "From `POST /api/v1/access-token`."),
+    "session_create": ("The session", "From `POST /api/v1/sessions`."),
+    "connect": ("The WebSocket handshake", "Plain HTTP answers to the request for a socket."),
+    "websocket": ("System messages", "Errors that arrive as events; the connection stays open."),
+    "client": ("The client's own", "Met on this side, without a word of the server's."),
+}
+
+
+#: Where an entry covers more statuses than the one it holds.
+STATUSES = {
+    "http.bad_request": "400 and other 4xx",
+    "http.unauthorized": "401, 403",
+    "http.redirected": "3xx",
+    "http.server_error": "5xx",
+}
+
+
+def anchor(code: str) -> str:
+    """The anchor of a code on the page of errors, as docutils makes it; the code itself works too."""
+    return nodes.make_id(code)
+
+
+def error_tree() -> Iterator[str]:
+    """The tree of exceptions, as the module's documentation draws it."""
+    tree = re.search(r"^    PolyAIError\n(?:    .*\n)+", errors.__doc__ or "", flags=re.MULTILINE)
+    if tree is None:
+        raise LookupError("polyai_sync.errors no longer draws its tree")
+    yield f"```text\n{inspect.cleandoc(tree[0])}\n```\n"
+
+
+def catalogue() -> Iterator[str]:
+    """Every entry of the catalogue, under its surface."""
+    for surface, (title, sentence) in SURFACES.items():
+        yield f"### {title}\n\n{sentence}\n"
+        for entry in CATALOG:
+            if entry.surface == surface:
+                yield from _entry(entry)
+
+
+def _entry(entry: CatalogEntry) -> Iterator[str]:
+    yield f"({entry.code})=\n\n#### `{entry.code}`\n"
+    words = [f"“{text}”" for text in (entry.text, *entry.aliases) if text]
+    if words and entry.match == "prefix":
+        words[0] += " and the event's type"
+    rows = {
+        "Cause": entry.cause,
+        "What to do": entry.resolution,
+        "Raised as": f"{{py:class}}`~polyai_sync.{entry.exception.__name__}`",
+        "HTTP status": STATUSES.get(entry.code, entry.status),
+        "Server's text": ", ".join(words),
+        "Retryable": "yes" if entry.retryable else "no",
+        "User text": "the server's text" if entry.user_text == entry.text else f"“{entry.user_text}”",
+    }
+    yield from (f":{name}: {value}" for name, value in rows.items() if value)
+    yield ""
+
+
+def exceptions() -> Iterator[str]:
+    """Every exception, each with its documentation."""
+    for name in errors.__all__:
+        members = "" if name == "PolyAIError" else "\n   :show-inheritance:"
+        yield f"```{{eval-rst}}\n.. autoclass:: polyai_sync.{name}(){members}\n```\n"
+
+
+def actions() -> Iterator[str]:
+    """Whatever an agent of the emulator may yield beside strings, and what makes attachments."""
+    for action in (*get_args(agent.Action), agent.link, agent.image):
+        kind = "autoclass" if inspect.isclass(action) else "autofunction"
+        yield f"```{{eval-rst}}\n.. {kind}:: polyai_sync.emulator.{action.__name__}\n```\n"
+
+
+def observers() -> Iterator[str]:
+    """The observers, each with its documentation."""
+    yield from map(_hook, hooks.OBSERVERS)
+
+
+def policies() -> Iterator[str]:
+    """The policies, each with its documentation."""
+    yield from map(_hook, hooks.POLICIES)
+
+
+def _hook(name: str) -> str:
+    return f"```{{eval-rst}}\n.. autofunction:: polyai_sync.hooks.{name}\n```\n"
+
+
+def hook_table() -> Iterator[str]:
+    """All hooks in short: the first line of each one's documentation."""
+    yield "| hook | |\n| --- | --- |"
+    for name in (*hooks.OBSERVERS, *hooks.POLICIES):
+        line = (inspect.getdoc(getattr(hooks, name)) or "").partition("\n")[0].replace("``", "`")
+        yield f"| {{py:func}}`~polyai_sync.hooks.{name}` | {line} |"
+    yield ""
+
+
+def faults() -> Iterator[str]:
+    """The emulator's faults, by the occasion they wait for."""
+    for occasion, meaning in OCCASIONS.items():
+        rows = [row for row in FAULT_TABLE.values() if row.on[0] == occasion]
+        if not rows:
+            continue
+        yield f"### On `{occasion}`: {meaning}\n"
+        yield "| fault | what is seen |\n| --- | --- |"
+        for row in rows:
+            options = ", ".join(f"`{name}={_short(value)}`" for name, value in row.options.items())
+            elsewhere = ", ".join(f"`{other}`" for other in dict.fromkeys((*row.on, *row.also)) if other != occasion)
+            notes = [f"Options: {options}." if options else "", f"Also on {elsewhere}." if elsewhere else ""]
+            yield f"| `{row.name}` | {' '.join(filter(None, (row.does, *notes)))} |"
+        yield ""
+
+
+def _short(value: object) -> str:
+    return "…" if value is None else str(value)
+
+
+PARTS: dict[str, Callable[[], Iterator[str]]] = {
+    "error-tree": error_tree,
+    "catalogue": catalogue,
+    "exceptions": exceptions,
+    "actions": actions,
+    "hook-table": hook_table,
+    "observers": observers,
+    "policies": policies,
+    "faults": faults,
+}
+
+
+def fill_in(text: str) -> str:
+    """The text of a page with its made parts in their places."""
+    return re.sub(r"^<!-- made: ([\w-]+) -->$", lambda match: "\n".join(PARTS[match[1]]()), text, flags=re.MULTILINE)
+
+
+def _read(app: Sphinx, docname: str, source: list[str]) -> None:
+    # A comment for the page's test is nobody else's concern.
+    source[0] = re.sub(r"^<!-- fault: .* -->\n", "", fill_in(source[0]), flags=re.MULTILINE)
+
+
+def _name_sections_by_code(app: Sphinx, doctree: nodes.document) -> None:
+    """Let ``errors.html#agent.overloaded`` work as well: docutils would have no full stop in an anchor."""
+    codes = {anchor(entry.code): entry.code for entry in CATALOG}
+    for node in doctree.findall(nodes.section):
+        node["ids"] += [codes[found] for found in node["ids"] if found in codes]
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Sphinx's entry."""
+    app.connect("source-read", _read)
+    app.connect("doctree-read", _name_sections_by_code)
+    return {"parallel_read_safe": True}
