@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import tempfile
 from typing import TYPE_CHECKING, Any
 
@@ -48,8 +49,9 @@ def run(options: argparse.Namespace, output: Output) -> int:
         if fd is not None and typed and output.can_move and can_type(fd):
             editor = LineEditor()
             stage = stack.enter_context(Terminal(output, editor, fd))
-        output.divert = lambda text: mailbox.put("log", text)
-        stack.callback(setattr, output, "divert", None)
+            if output.stderr.isatty():  # a log between the prompt's rows would be painted over
+                output.divert = lambda text: mailbox.put("log", text)
+                stack.callback(setattr, output, "divert", None)
         story = Story(stage, output.symbols)
         if emulator is not None:
             story.note(
@@ -140,6 +142,8 @@ def _keeper(path: str, story: Story) -> Callable[[Session], None]:
             os.replace(draft, path)
         except OSError as error:
             raise CommandError(f"--state: the file could not be written ({error.strerror})") from None
-        story.note(f"Left without ending it. Within ten minutes you can return: polyai-sync chat --resume {path}")
+        story.note(
+            f"Left without ending it. Within ten minutes you can return: polyai-sync chat --resume {shlex.quote(path)}"
+        )
 
     return keep

@@ -20,7 +20,7 @@ _KEY: Final = re.compile(
     r"\x1b\[200~(?P<paste>.*?)\x1b\[201~|(?P<sequence>\x1b\[[0-?]*[ -/]*[@-~]|\x1bO[ -~]|\x1b[ -~\x7f])|(?P<one>.)",
     re.DOTALL,
 )
-_UNFINISHED: Final = re.compile(r"\x1b(?:\[(?:200~.*|[0-?]*[ -/]*)|O)\Z", re.DOTALL)
+_UNFINISHED: Final = re.compile(r"\x1b(?:\[(?:200~(?:(?!\x1b\[201~).)*|[0-?]*[ -/]*)|O)\Z", re.DOTALL)
 
 
 class EndOfInput(Exception):  # noqa: N818 - it is what Ctrl-D says

@@ -85,6 +85,7 @@ class Talk:
         self._patience = patience
         self._keep = keep
         self._session: Session | None = None
+        self._is_ready = False
         self._lines: deque[str] = deque()
         self._busy = 1  # the start
         self._no_more = False
@@ -118,7 +119,7 @@ class Talk:
         except KeyboardInterrupt:
             self._status = INTERRUPTED
         self._worker.stop()
-        if self._failure is not None:
+        if self._failure is not None and self._status != INTERRUPTED:
             raise self._failure
         if self._is_script and self._lines and self._status != INTERRUPTED:
             left = len(self._lines)
@@ -139,7 +140,8 @@ class Talk:
 
     @property
     def _over(self) -> bool:
-        return self._leaving or self._ended or self._failure is not None
+        # An end before the start is done is a refusal, and the worker has yet to say which.
+        return self._leaving or (self._ended and self._is_ready) or self._failure is not None
 
     def _wait(self) -> float | None:
         waits = [self._story.tick()]
@@ -163,7 +165,7 @@ class Talk:
 
     def _may_speak(self) -> bool:
         """May the next line be taken? A person's at any time; a script's when the last one has been answered."""
-        if self._session is None:
+        if not self._is_ready:
             return False
         if not self._is_script:
             return True
@@ -182,8 +184,12 @@ class Talk:
 
     # --- news of our own threads ---
 
+    def _began(self, session: Session) -> None:
+        self._session = session
+
     def _started(self, session: Session) -> None:
         self._session = session
+        self._is_ready = True
         self._busy -= 1
         self._story.waiting("")
         self._story.meet(session.agent, session.live_agent)
@@ -201,7 +207,7 @@ class Talk:
 
     def _error(self, error: PolyAIError) -> None:
         self._story.tell("error", error)
-        if isinstance(error, ConnectionLostError) and self._session is not None:
+        if isinstance(error, ConnectionLostError) and self._is_ready:
             self._story.refused(error)
             self._status = REFUSED
             self._leaving = True
@@ -306,6 +312,7 @@ class Talk:
 
 
 _OWN: Final[dict[str, Callable[..., None]]] = {
+    "began": Talk._began,
     "started": Talk._started,
     "failed": Talk._failed,
     "crashed": Talk._failed,

@@ -51,6 +51,11 @@ class Watcher:
         self._put = mailbox.put
 
     @hookimpl
+    def on_session_start(self, session: Session) -> None:
+        """Tell that there is a session, long before its start is done."""
+        self._put("began", session)
+
+    @hookimpl
     def on_event(self, session: Session, event: Event) -> None:
         """Tell of the event; of a piece of a message, as far as the message has grown."""
         if not isinstance(event, PolyAgentMessageChunk):
