@@ -76,6 +76,7 @@ class Turns:
         self._jobs.clear()
         if self._task is not None and self._task is not asyncio.current_task(asyncio.get_running_loop()):
             self._task.cancel()
+            self._task = None  # what is asked for from now on must not wait for one that is going
 
     def _submit(self, job: _Job) -> None:
         self._jobs.append(job)
@@ -246,8 +247,6 @@ class Turns:
         for number, (type_, payload) in enumerate(events):
             if number:
                 await asyncio.sleep(delay)
-            if session.ended:
-                return _STOP
             session.publish(type_, payload)
             if cut := faults.take("chunk", session.id):
                 session.happen(cut, None)

@@ -399,6 +399,20 @@ def test_bare_answers_are_understood_where_they_were_asked_for() -> None:
     assert booking["name"] == "ada"
 
 
+def test_what_the_desk_does_not_know_it_says(talk: Talk) -> None:
+    line = talk(RestaurantDesk)
+    (reply,) = answer(line, "colourless green ideas")
+    assert "did not get that" in reply["payload"]["text"]
+    assert {"message_text": "help"} in reply["payload"]["response_suggestions"]
+
+
+def test_nothing_is_said_after_the_end(talk: Talk) -> None:
+    line = talk(ScriptedAgent([End(), "never said"]))
+    line.say("go")
+    assert line.gone() == 1000
+    assert kind(line.peer.emulator.session.journal[-1]) == "SESSION_END"
+
+
 def test_help_names_everything_that_can_be_said(talk: Talk) -> None:
     line = talk(RestaurantDesk)
     text = text_of(answer_of(line, "help"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import socket
 import ssl
@@ -10,6 +11,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import requests
@@ -17,8 +19,12 @@ import trustme
 from emulator_wire import Peer, kind
 
 from polyai_sync.emulator import EchoAgent, Emulator, RestaurantDesk
+from polyai_sync.emulator.loop import LoopThread
 from polyai_sync.errors import ConfigurationError
 from polyai_sync.testing import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PROC = Path("/proc/self/fd")
 
@@ -71,6 +77,30 @@ def test_a_taken_port_is_named() -> None:
 def test_an_address_of_another_machine_is_named() -> None:
     with pytest.raises(ConfigurationError, match=r"192\.0\.2\.1 port 0"):
         Emulator(address="192.0.2.1").start()
+
+
+def test_what_fails_in_the_thread_is_raised_where_it_is_waited_for() -> None:
+    async def fails_at_once(_: object) -> None:
+        raise OSError("no loop today")
+
+    async def fails_later(ready: Callable[[], None]) -> None:
+        ready()
+        while not told.is_set():
+            await asyncio.sleep(0.001)
+        raise OSError("gone")
+
+    threads = threading.active_count()
+    told = threading.Event()
+    thread = LoopThread("failing")
+    with pytest.raises(OSError, match="no loop today"):
+        thread.start(fails_at_once)
+    thread.start(fails_later)
+    assert thread.alive
+    told.set()
+    with pytest.raises(OSError, match="gone"):
+        thread.join()
+    assert threading.active_count() == threads
+    assert not thread.alive
 
 
 def test_starting_twice_is_refused_and_changes_nothing() -> None:

@@ -558,6 +558,53 @@ def test_a_test_can_drop_with_and_without_a_code(peer: Peer) -> None:
     assert not peer.emulator.session.ended
 
 
+def test_a_number_from_the_past_is_replayed_in_its_place(peer: Peer) -> None:
+    peer.joined()
+    session = peer.emulator.session
+    last = session.journal[-1]["sequence"]
+    after = session.emit("LANGUAGE_CHANGED", {"language_code": "fr"}, sequence=last + 5)
+    before = session.emit("LANGUAGE_CHANGED", {"language_code": "de"}, sequence=last + 2)
+    assert peer.again(last).next()["payload"]["events"] == [before, after]
+    assert session.emit("LANGUAGE_CHANGED", {"language_code": "es"})["sequence"] == last + 6
+
+
+def test_a_slip_of_the_test_is_raised_in_the_test(peer: Peer) -> None:
+    line = peer.joined()
+    before = peer.emulator.session.journal
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        peer.emulator.session.emit("LANGUAGE_CHANGED", {"language_code": object()})
+    assert peer.emulator.session.journal == before
+    assert line.settled() == []
+
+
+def test_an_end_cuts_a_turn_off_and_lets_go_of_who_waits_for_one(peer: Peer) -> None:
+    line = peer.joined()
+    peer.emulator.faults.add("stream.slow", delay=0.2)
+    line.say("never finished")
+    line.until("POLY_AGENT_MESSAGE_CHUNK")
+    waiter = threading.Thread(target=peer.emulator.session.act, args=("never said",))
+    waiter.start()
+    peer.emulator.session.end()
+    waiter.join(5)
+    assert not waiter.is_alive()
+    assert line.gone() == 1000
+    assert kind(line.seen[-1]) == "SESSION_END"
+    assert kind(peer.emulator.session.journal[-1]) == "SESSION_END"
+    peer.emulator.session.act("still nothing")
+    assert kind(peer.emulator.session.journal[-1]) == "SESSION_END"
+
+
+def test_what_comes_after_the_end_is_not_looked_at(peer: Peer) -> None:
+    line = peer.joined()
+    peer.emulator.faults.add("end.no_close")
+    peer.emulator.session.end()
+    line.say("too late")
+    line.send("HEARTBEAT")
+    line.until("SESSION_END")
+    assert line.silent()
+    assert kind(peer.emulator.session.journal[-1]) == "SESSION_END"
+
+
 def test_two_views_of_one_session_are_equal(peer: Peer) -> None:
     peer.joined()
     one = peer.emulator.session
