@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any, Final
 
 from attrs import asdict, frozen
@@ -43,16 +42,14 @@ def run(options: argparse.Namespace, output: Output) -> int:
                 report.add(Finding(name=name, status="not tried"))
                 continue
             report.begin(name)
-            started = time.monotonic()
             try:
-                detail, seconds = examination.run(name)
-                status = "ok"
+                detail, status = examination.run(name), "ok"
             except NotNeeded as reason:
-                detail, seconds, status = str(reason), None, "skipped"
+                detail, status = str(reason), "skipped"
             except PolyAIError as error:
                 failure = error
-                detail, seconds, status = one_line(error.message), time.monotonic() - started, "failed"
-            milliseconds = None if seconds is None else round(seconds * 1000, 1)
+                detail, status = one_line(error.message), "failed"
+            milliseconds = None if status == "skipped" else round(examination.seconds * 1000, 1)
             report.add(Finding(name=name, status=status, milliseconds=milliseconds, detail=output.hide(detail)))
             if name == "settings" and failure is None:
                 report.settings(examination.settings_found)

@@ -13,12 +13,17 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from polyai_sync.catalog import make_error
 from polyai_sync.cli.reach import Way
 from polyai_sync.cli.service import Service
 from polyai_sync.cli.text import one_line
 from polyai_sync.config import CLUSTERS, Secret, Settings, Timeouts, resolve_settings
-from polyai_sync.errors import ConnectionFailedError, PolyAIError, ReplyTimeoutError, WaitTimeoutError
+from polyai_sync.errors import (
+    ConnectionFailedError,
+    PolyAIError,
+    ReadyTimeoutError,
+    ReplyTimeoutError,
+    WaitTimeoutError,
+)
 from polyai_sync.events import RequestPolyAgentJoin
 from polyai_sync.hooks import hookimpl
 from polyai_sync.state import SessionState
@@ -95,22 +100,29 @@ class Examination:
         self._client: Client | None = None
         self._session: Session | None = None
         self._session_id = ""
-        self._connecting: float | None = None
+        self._began = 0.0
+        self._took: float | None = None
+        self._connected_at = 0.0
+        self._late_error: PolyAIError | None = None
 
-    def run(self, name: str) -> tuple[str, float]:
-        """Try a step.
+    def run(self, name: str) -> str:
+        """Try a step; `seconds` is then how long it took, also where it failed.
 
         Returns:
-            What was found, and how many seconds it took.
+            What was found.
 
         Raises:
             NotNeeded: There is nothing to try.
             PolyAIError: It failed.
         """
-        started = time.monotonic()
-        found = STEPS[name](self)
-        detail, seconds = found if isinstance(found, tuple) else (found, time.monotonic() - started)
-        return detail, seconds
+        self._began, self._took = time.monotonic(), None
+        detail: str = STEPS[name](self)
+        return detail
+
+    @property
+    def seconds(self) -> float:
+        """How long the last step took, or has taken so far."""
+        return time.monotonic() - self._began if self._took is None else self._took
 
     def __enter__(self) -> Examination:
         return self
@@ -215,36 +227,33 @@ class Examination:
 
     # --- the socket ---
 
-    def _open(self) -> tuple[str, float]:
-        """Open the socket; what comes after it may fail only in the next step."""
+    def _open(self) -> str:
+        """Open the socket. The client goes on to the end of the history at once: what fails there is the next step."""
         assert self._client is not None  # noqa: S101 - the first step made it
         state = SessionState(
             session_id=self._session_id, access_token=self._token.reveal(), base_url=self._settings.base_url
         )
-        self._connecting = time.monotonic()
         try:
             self._session = self._client.resume_session(state, join=False)
         except PolyAIError as error:
             if self._observer.handshake is None:
                 raise
             self._late_error = error
-        assert self._observer.handshake is not None  # noqa: S101 - there is no session without one
-        return f"{self._settings.websocket_url} is open", self._observer.handshake
+        self._took = self._observer.handshake or 0.0
+        self._connected_at = self._began + self._took
+        return f"{self._settings.websocket_url} is open"
 
-    _late_error: PolyAIError | None = None
-
-    def _history(self) -> tuple[str, float]:
+    def _history(self) -> str:
+        self._began = self._connected_at
+        if isinstance(self._late_error, ReadyTimeoutError) and self._observer.started_at is None:
+            raise ReadyTimeoutError(f"No SESSION_START came within {self._settings.timeouts.ready:g} s")
         if self._late_error is not None:
             raise self._late_error
-        assert self._session is not None and self._connecting is not None and self._observer.handshake is not None  # noqa: S101, PT018 - see the step before
-        seconds = time.monotonic() - self._connecting - self._observer.handshake
-        if self._observer.started_at is None:
-            raise make_error("client.protocol", "The history came without SESSION_START", surface="websocket")
-        told = self._session.capabilities
+        told = self._opened().capabilities
         beat = (
             "30 s by default" if told.heartbeat_interval_seconds is None else f"{told.heartbeat_interval_seconds:g} s"
         )
-        return f"heartbeat {beat}, at most {told.max_message_size_bytes} bytes a message", seconds
+        return f"heartbeat {beat}, at most {told.max_message_size_bytes} bytes a message"
 
     def _join(self) -> str:
         session = self._opened()
@@ -252,11 +261,12 @@ class Examination:
         name = session.agent.name if session.agent is not None else None
         return f"{one_line(name) or 'the agent'} has joined"
 
-    def _round_trip(self) -> tuple[str, float]:
+    def _round_trip(self) -> str:
         sent, echoed = self._observer.join_sent, self._observer.join_echoed
         if sent is None or echoed is None:
             raise NotNeeded("no echo of the join came to measure it by")
-        return "from the request to join to its echo", max(0.0, echoed - sent)
+        self._took = max(0.0, echoed - sent)
+        return "from the request to join to its echo"
 
     def _greeting(self) -> str:
         limit = self._settings.timeouts.greeting

@@ -20,7 +20,7 @@ COLUMNS, LINES = 80, 24
 PATIENCE = 20.0
 
 _PIECE = re.compile(
-    r"\x1b\[(?P<parameters>[0-?]*)(?P<final>[@-~])|\x1b\](?P<osc>[^\x07\x1b]*)(?:\x07|\x1b\\)|(?P<one>.)", re.S
+    r"\x1b\[(?P<parameters>[0-?]*)(?P<final>[@-~])|\x1b\](?P<osc>[^\x07\x1b]*)(?:\x07|\x1b\\)|(?P<one>.)", re.DOTALL
 )
 _HALF = re.compile(r"\x1b(?:\[[0-?]*|\][^\x07\x1b]*\x1b?)?\Z")
 
