@@ -28,6 +28,7 @@ from polyai_sync.event_log import EventLog
 from polyai_sync.hook_queue import HookQueue
 from polyai_sync.messages import EndReason
 from polyai_sync.opening import Predial, new_correlation_id, retrying
+from polyai_sync.redaction import MASK, SHORTEST
 from polyai_sync.transport.deadline import Deadline
 from polyai_sync.transport.waker import Waker
 from polyai_sync.transport.websocket import WebSocketConnection, open_websocket
@@ -573,7 +574,7 @@ class Engine:
                 if readable and error is None:
                     conversation.heard(now)
                 for frame in frames:
-                    conversation.receive(frame, now)
+                    conversation.receive(self._masked(frame), now)
                 conversation.tick(now)
                 if error is None and conversation.is_dead(now):
                     error = ConnectionDroppedError("Nothing was heard from the server for 2.5 heartbeat intervals")
@@ -587,6 +588,14 @@ class Engine:
             self._ask_about_resending()
             if now >= self._renew_at:
                 self._renew()
+
+    def _masked(self, frame: str) -> str:
+        """Without our tokens: what the server quotes would be in events, errors and logs (`error-codes.md`)."""
+        for secret in (self.services.settings.connector_token, self.access_token):
+            token = secret.reveal() if secret is not None else ""
+            if len(token) >= SHORTEST and token in frame:
+                frame = frame.replace(token, MASK)
+        return frame
 
     def _drop(self, error: ConnectionDroppedError, now: float) -> None:
         """With the lock held: the socket is gone, and the conversation learns of it."""
