@@ -17,6 +17,8 @@ __all__ = ["SessionState"]
 FORMAT: Final = "polyai-sync.session"
 VERSION: Final = 1
 
+_NOT_JSON: Final = object()
+
 
 @frozen(kw_only=True)
 class SessionState:
@@ -66,8 +68,10 @@ class SessionState:
         """
         try:
             document = json.loads(text)
-        except (ValueError, TypeError, RecursionError) as error:
-            raise _damaged("is not JSON") from error
+        except (ValueError, TypeError, RecursionError):
+            document = _NOT_JSON
+        if document is _NOT_JSON:  # raised out here: the decoder's exception holds the document, and with it the token
+            raise _damaged("is not JSON")
         if not isinstance(document, dict) or document.get("format") != FORMAT:
             raise _damaged("was not written by SessionState.to_json()")
         if document.get("version") != VERSION:
