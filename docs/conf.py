@@ -14,7 +14,7 @@ release = version = polyai_sync.__version__
 extensions = ["sphinx.ext.autodoc", "myst_parser", "tables", "references"]
 exclude_patterns = ["_*"]
 nitpicky = True
-smartquotes = False  # texts of the catalogue as they are
+smartquotes_action = "D"  # dashes; quotes stay as the catalogue has them
 default_role = "word"  # of _ext/references.py: single backticks in a docstring
 
 html_theme = "furo"
@@ -29,6 +29,7 @@ myst_enable_extensions = ["deflist", "fieldlist"]
 myst_heading_anchors = 3
 
 add_module_names = False
+toc_object_entries_show_parents = "hide"
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
@@ -43,5 +44,5 @@ nitpick_ignore_regex = [
         r"(collections\.abc|concurrent|contextlib|datetime|enum|json|logging|pathlib|random|ssl|types|typing)\..*",
     ),
     ("py:.*", r"(aiohttp|attrs?|pluggy|pytest|requests|urllib3|websocket)\..*"),
-    ("py:class", "_T|EllipsisType"),
+    ("py:class", "_T|EllipsisType|Random"),
 ]

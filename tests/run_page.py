@@ -99,7 +99,7 @@ class Story:
         if not command.strip() or command.startswith(tuple(NOT_RUN)):
             return
         if command.startswith("polyai-sync emulator"):
-            self._in_background(command)
+            self._in_background(command, output)
             return
         ran = subprocess.run(
             ["bash", "-c", command],
@@ -115,11 +115,11 @@ class Story:
         elif ran.returncode:
             raise AssertionError(f"{command} ended with {ran.returncode}")
 
-    def _in_background(self, command: str) -> None:
+    def _in_background(self, command: str, output: str) -> None:
         process = subprocess.Popen(shlex.split(command), stdout=subprocess.PIPE, text=True)
         self.background.append(process)
-        if not process.stdout or not process.stdout.readline():
-            raise AssertionError(f"{command} said nothing")
+        lines = iter(process.stdout or ())
+        check_output(output, "".join(next(lines, "") for _ in output.splitlines()))
 
     def close(self) -> None:
         """End what still runs, as a user would: Ctrl-C."""

@@ -13,18 +13,25 @@ import re
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+import attrs
 from docutils import nodes
 from sphinx.addnodes import pending_xref
 from sphinx.ext.napoleon import Config, GoogleDocstring
 from sphinx.roles import XRefRole
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from docutils.nodes import Element
     from sphinx.application import Sphinx
     from sphinx.environment import BuildEnvironment
 
 #: Where things are imported from, and documented. The first that has a thing has it.
 PUBLIC = ("polyai_sync", "polyai_sync.events", "polyai_sync.emulator", "polyai_sync.testing", "polyai_sync_plugins")
+
+#: The classes that a reader makes: by their modules, or by name. All others are made by the package.
+CALLED = ("polyai_sync_plugins", "polyai_sync.emulator.agent", "polyai_sync.emulator.desk", "polyai_sync.testing")
+CALLED_BY_NAME = {"Client", "Emulator", "Secret", "Timeouts"}
 
 _GOOGLE = Config(napoleon_numpy_docstring=False)
 
@@ -90,16 +97,54 @@ def _resolve(app: Sphinx, env: BuildEnvironment, node: Element, contnode: Elemen
 def _docstring(app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
     """Google style, as napoleon does it; but a property's first line is a sentence, with or without a colon."""
     kind = "function" if what in {"attribute", "property"} else what
-    lines[:] = GoogleDocstring(list(lines), _GOOGLE, app, kind, name, thing, options).lines()
+    lines[:] = _typed(GoogleDocstring(list(lines), _GOOGLE, app, kind, name, thing, options).lines())
+
+
+def _typed(lines: list[str]) -> list[str]:
+    """Let an attribute's type stand beside its name, where napoleon writes it below."""
+    typed: list[str] = []
+    head = 0
+    for line in lines:
+        if line.lstrip().startswith(".. attribute::"):
+            head = len(typed) + 1
+        if head and line.lstrip().startswith(":type: "):
+            typed.insert(head, line)
+        else:
+            typed.append(line)
+    return typed
 
 
 def _signature(
-    app: Sphinx, what: str, name: str, thing: object, options: object, signature: str | None, returns: str | None
+    app: Sphinx, what: str, name: str, thing: Any, options: object, signature: str | None, returns: str | None
 ) -> tuple[str | None, str | None]:
-    """A time-out that is left out has a type of its own, which is nobody's concern."""
+    """What a reader may call, as it is called.
+
+    What only the client makes has no signature here. Those of attrs' classes say nothing of the defaults. A time-out
+    that is left out has a type of its own, which is nobody's concern.
+    """
+    if what in {"class", "exception"} and not thing.__module__.startswith(CALLED) and thing.__name__ not in CALLED_BY_NAME:
+        return "", returns
+    if what == "class" and attrs.has(thing):
+        signature = f"({', '.join(_parameters(attrs.fields(thing)))})"
     if signature:
         signature = signature.replace(" | ~polyai_sync.calls._Unset", "").replace(" = UNSET", " = ...")
     return signature, returns
+
+
+def _parameters(fields: Iterable[attrs.Attribute[Any]]) -> Iterator[str]:
+    keyword_only = False
+    for field in fields:
+        if not field.init:
+            continue
+        if field.kw_only and not keyword_only:
+            keyword_only = True
+            yield "*"
+        default = "" if field.default is attrs.NOTHING else f" = {_default(field)}"
+        yield f"{field.alias}: {field.type}{default}"
+
+
+def _default(field: attrs.Attribute[Any]) -> str:
+    return "..." if isinstance(field.default, attrs.Factory) else repr(field.default)  # type: ignore[arg-type]
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

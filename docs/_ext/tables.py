@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, get_args
 
 from docutils import nodes
 
-from polyai_sync import errors, hooks
+import polyai_sync
+from polyai_sync import errors, events, hooks
 from polyai_sync.catalog import CATALOG, CatalogEntry
 from polyai_sync.emulator import agent
-from polyai_sync.emulator.fault_rows import OCCASIONS
+from polyai_sync.emulator.fault_rows import OCCASIONS, FaultRow
 from polyai_sync.emulator.fault_table import FAULT_TABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from sphinx.application import Sphinx
 
@@ -31,6 +32,9 @@ SURFACES = {
     "client": ("The client's own", "Met on this side, without a word of the server's."),
 }
 
+
+#: Faults that share their options, each by one of them.
+FAMILIES = {"fault of an HTTP answer or a handshake": "http.bad_request", "error that is an event": "agent.no_response"}
 
 #: Where an entry covers more statuses than the one it holds.
 STATUSES = {
@@ -85,7 +89,16 @@ def exceptions() -> Iterator[str]:
     """Every exception, each with its documentation."""
     for name in errors.__all__:
         members = "" if name == "PolyAIError" else "\n   :show-inheritance:"
-        yield f"```{{eval-rst}}\n.. autoclass:: polyai_sync.{name}(){members}\n```\n"
+        yield f"```{{eval-rst}}\n.. autoclass:: polyai_sync.{name}{members}\n```\n"
+
+
+def event_classes() -> Iterator[str]:
+    """The events, in the order of the protocol's table."""
+    for name in ("Event", *(cls.__name__ for cls in events.EVENT_CLASSES.values()), "UnknownEvent"):
+        module = "polyai_sync" if name in polyai_sync.__all__ else "polyai_sync.events"
+        # The fields of a base have their own documentation; those of an event say what the wire's names are.
+        shown = "" if name == "Event" else "\n   :undoc-members:"
+        yield f"```{{eval-rst}}\n.. autoclass:: {module}.{name}\n   :members:{shown}\n   :exclude-members: type\n```\n"
 
 
 def actions() -> Iterator[str]:
@@ -120,6 +133,8 @@ def hook_table() -> Iterator[str]:
 
 def faults() -> Iterator[str]:
     """The emulator's faults, by the occasion they wait for."""
+    for family, row in FAMILIES.items():
+        yield f"Every {family} takes {_options(FAULT_TABLE[row].options)}.\n"
     for occasion, meaning in OCCASIONS.items():
         rows = [row for row in FAULT_TABLE.values() if row.on[0] == occasion]
         if not rows:
@@ -127,21 +142,31 @@ def faults() -> Iterator[str]:
         yield f"### On `{occasion}`: {meaning}\n"
         yield "| fault | what is seen |\n| --- | --- |"
         for row in rows:
-            options = ", ".join(f"`{name}={_short(value)}`" for name, value in row.options.items())
+            options = _options(_own(row))
             elsewhere = ", ".join(f"`{other}`" for other in dict.fromkeys((*row.on, *row.also)) if other != occasion)
             notes = [f"Options: {options}." if options else "", f"Also on {elsewhere}." if elsewhere else ""]
             yield f"| `{row.name}` | {' '.join(filter(None, (row.does, *notes)))} |"
         yield ""
 
 
-def _short(value: object) -> str:
-    return "…" if value is None else str(value)
+def _own(row: FaultRow) -> dict[str, object]:
+    """The options of a row less those of its family."""
+    for first in FAMILIES.values():
+        common = FAULT_TABLE[first].options
+        if common.keys() <= row.options.keys():
+            return {name: value for name, value in row.options.items() if common.get(name, ...) != value}
+    return dict(row.options)
+
+
+def _options(options: Mapping[str, object]) -> str:
+    return ", ".join(f"`{name}={'…' if value is None else value}`" for name, value in options.items())
 
 
 PARTS: dict[str, Callable[[], Iterator[str]]] = {
     "error-tree": error_tree,
     "catalogue": catalogue,
     "exceptions": exceptions,
+    "events": event_classes,
     "actions": actions,
     "hook-table": hook_table,
     "observers": observers,

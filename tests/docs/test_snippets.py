@@ -12,6 +12,8 @@ from pages import PAGES, ROOT, blocks
 
 RUNNER = Path(__file__).parents[1] / "run_page.py"
 
+DOCS = [page for page in PAGES if page.is_relative_to(ROOT / "docs")]
+
 #: What a fenced block may be: run, or looked at.
 LANGUAGES = {"python", "console", "sh", "text", "toml", "json", ""}
 
@@ -32,6 +34,12 @@ def test_the_code_of_a_page_runs(page, tmp_path):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_block_is_in_a_language_that_is_run_or_looked_at(page):
     assert {block.language for block in blocks(page)} <= LANGUAGES
+
+
+@pytest.mark.parametrize("page", DOCS, ids=lambda page: page.name)
+def test_no_code_is_wider_than_a_page_shows(page):
+    wide = [line for block in blocks(page) for line in block.text.splitlines() if len(line) > 88]
+    assert wide == []
 
 
 def test_the_readme_has_the_two_commands_as_they_are_typed():
