@@ -6,36 +6,17 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from fault_kit import Bench
+from fault_kit import bench as bench
+from fault_kit import make_bench as make_bench
 from line_kit import Line
 from proxy import FaultProxy
 from tls import Authority
-
-from polyai_sync.emulator import EchoAgent, Emulator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-
-@pytest.fixture
-def make_bench() -> Iterator[Callable[..., Bench]]:
-    """Benches with an emulator as asked for; it echoes unless told otherwise."""
-    with ExitStack() as stack:
-
-        def make(**options: Any) -> Bench:
-            emulator = stack.enter_context(Emulator(**{"agent": EchoAgent(), **options}))
-            bench = Bench(emulator)
-            stack.callback(bench.close)
-            return bench
-
-        yield make
-
-
-@pytest.fixture
-def bench(make_bench: Callable[..., Bench]) -> Bench:
-    """A bench whose agent greets with "Hello!" and echoes."""
-    return make_bench()
+    from fault_kit import Bench
 
 
 @pytest.fixture

@@ -7,22 +7,24 @@ import json
 import threading
 import time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import pytest
 from attrs import define, evolve, field
 
 import polyai_sync
 from polyai_sync import Client, PolyAIError, Session, SessionStatus, Timeouts, hookimpl
 from polyai_sync.catalog import entry_for_code
+from polyai_sync.emulator import EchoAgent, Emulator
 from polyai_sync.testing import HookRecorder, wait_until
 from polyai_sync_plugins import Backoff, Reconnect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from polyai_sync.emulator import EmulatedSession, Emulator
+    from polyai_sync.emulator import EmulatedSession
 
 T = TypeVar("T")
 
@@ -267,3 +269,23 @@ def holds(*faults: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
         return test
 
     return note
+
+
+@pytest.fixture
+def make_bench() -> Iterator[Callable[..., Bench]]:
+    """Benches with an emulator as asked for; it echoes unless told otherwise."""
+    with ExitStack() as stack:
+
+        def make(**options: Any) -> Bench:
+            emulator = stack.enter_context(Emulator(**{"agent": EchoAgent(), **options}))
+            bench = Bench(emulator)
+            stack.callback(bench.close)
+            return bench
+
+        yield make
+
+
+@pytest.fixture
+def bench(make_bench: Callable[..., Bench]) -> Bench:
+    """A bench whose agent greets with "Hello!" and echoes."""
+    return make_bench()
