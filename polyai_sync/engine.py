@@ -232,7 +232,7 @@ class Engine:
             self._changed.notify_all()
         self._wake()
         if dialled is not None and connection is None:
-            dialled.close()
+            dialled.cut()
         if connection is not None:
             connection.close()
         self._follow_up()
@@ -517,6 +517,10 @@ class Engine:
                 deadline=deadline,
                 headers=self.services.dialer.headers,
             )
+        except PolyAIError:
+            if self._stop:
+                raise Stopped from None  # cut short by close(): no failure to tell of
+            raise
         finally:
             self._dialled = None
         return connection, cursor

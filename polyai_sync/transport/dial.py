@@ -243,6 +243,17 @@ class Dialled:
         """Close it. Nothing is said to the peer: nothing was said before."""
         self.sock.close()
 
+    def cut(self) -> None:
+        """End it while another thread uses it: that one comes back from its wait, and closes it.
+
+        Closing it here would give its descriptor's number away under that thread's feet.
+        """
+        sock = self.sock if isinstance(self.sock, socket.socket) else self.sock.socket
+        try:
+            socket.socket.shutdown(sock, socket.SHUT_RDWR)
+        except OSError:
+            return  # it has gone already
+
     def _spoken_to(self) -> bool:
         """Has the peer closed it, or said something, which no HTTP server does unasked?"""
         try:
