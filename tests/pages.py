@@ -4,7 +4,7 @@ A page is run as a story: its blocks one after the other, in one namespace. What
 stands around it, where a reader sees it too or is not disturbed by it:
 
 - ``<!-- fault: NAME:option=value -->`` above a block arms a fault of the emulator for it; there may be several lines;
-- a Python block whose first line is ``# name.py`` is that file; a file ``test_….py`` is run by pytest at once;
+- a Python block whose first line is ``# name.py`` is that file; pytest runs the files ``test_….py`` of a page;
 - a ``text`` block right below a Python block is what that block prints (``...`` stands for anything);
 - in a ``console`` block the lines that begin with ``$`` are commands, the others what they print (likewise);
 - a ``sh`` block holds one command a line.
@@ -22,7 +22,9 @@ PAGES = (
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
     ROOT / "examples" / "plugin" / "README.md",
-    *sorted(page for page in (ROOT / "docs").rglob("*.md") if "_build" not in page.parts),
+    *sorted(
+        page for page in (ROOT / "docs").rglob("*.md") if not page.relative_to(ROOT / "docs").parts[0].startswith("_")
+    ),
 )
 
 _FENCE = re.compile(r"^(?P<indent> *)(?P<fence>```+)(?P<language>[\w-]*|\{.*)\s*$")

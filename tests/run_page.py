@@ -50,6 +50,7 @@ class Story:
         self.emulator = emulator
         self.namespace: dict[str, Any] = {"__name__": "__main__"}
         self.background: list[subprocess.Popen[str]] = []
+        self.tests: list[str] = []
 
     def run(self, block: Block) -> None:
         """Run one block, and see that the faults armed for it came."""
@@ -74,7 +75,12 @@ class Story:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(block.text, encoding="utf-8")
         if path.name.startswith("test_"):
-            command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", name]
+            self.tests.append(name)
+
+    def run_tests(self) -> None:
+        """Run the files that are tests."""
+        if self.tests:
+            command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", *self.tests]
             subprocess.run(command, check=True, timeout=60)
 
     def _execute(self, block: Block) -> None:
@@ -143,6 +149,7 @@ def main() -> None:
         try:
             for block in blocks(page):
                 story.run(block)
+            story.run_tests()
         finally:
             story.close()
 

@@ -122,13 +122,17 @@ def _signature(
     What only the client makes has no signature here. Those of attrs' classes say nothing of the defaults. A time-out
     that is left out has a type of its own, which is nobody's concern.
     """
-    if what in {"class", "exception"} and not thing.__module__.startswith(CALLED) and thing.__name__ not in CALLED_BY_NAME:
+    if what in {"class", "exception"} and not _is_called(thing):
         return "", returns
     if what == "class" and attrs.has(thing):
         signature = f"({', '.join(_parameters(attrs.fields(thing)))})"
     if signature:
         signature = signature.replace(" | ~polyai_sync.calls._Unset", "").replace(" = UNSET", " = ...")
     return signature, returns
+
+
+def _is_called(cls: type) -> bool:
+    return cls.__module__.startswith(CALLED) or cls.__name__ in CALLED_BY_NAME
 
 
 def _parameters(fields: Iterable[attrs.Attribute[Any]]) -> Iterator[str]:
