@@ -387,17 +387,18 @@ class Connection:
             return
         lane.over = not data
         lane.seen += len(data)
-        if lane.units is None or lane.flow.hole:
+        if lane.units is None:
             lane.put(data, now)
             return
         for unit in lane.units.feed(data):
-            strike = next((one for one in strikes if one.wants(direction, self.ordinal, unit)), None)
+            waiting = () if lane.flow.hole else strikes
+            strike = next((one for one in waiting if one.wants(direction, self.ordinal, unit)), None)
             if strike is None:
                 lane.put(unit.raw, now)
             else:
                 strikes.remove(strike)
                 self._struck(lane, unit, strike, now)
-                if self.closed or lane.flow.hole:
+                if self.closed:
                     return
 
     def pump(self, now: float) -> None:

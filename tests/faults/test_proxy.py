@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from fault_kit import Caller, within
-from proxy import CLOSE, CUT_OFF, HOLE, RESET, FaultProxy, Flow, answer_with, close_with, half_close
+from proxy import CLOSE, CUT_OFF, HOLE, RESET, Death, FaultProxy, Flow, answer_with, close_with, half_close
 from proxy_units import Units, close_frame, frame
 from tls import authority, trusting
 
@@ -405,6 +405,20 @@ class TestStrike:
         client.sendall(bytes([0x81, 0x83, 0, 0, 0, 0]) + b"abc")
         proxy.wait_struck(strike)
         assert hears_nothing(server)
+
+    def test_what_comes_behind_a_strike_waits_in_its_hole(
+        self, proxy: FaultProxy, line: tuple[socket.socket, socket.socket]
+    ) -> None:
+        client, server = line
+        deaf = Death("deaf", lambda one: one.lanes["down"].set(Flow(hole=True)))
+        strike = proxy.strike("down", "one", deaf, when="after")
+        server.sendall(frame("one") + frame("two") + frame("three")[:4])
+        proxy.wait_struck(strike)
+        server.sendall(frame("three")[4:])
+        assert read(client, 5) == frame("one")
+        assert hears_nothing(client)
+        proxy.heal()
+        assert read(client, 12) == frame("two") + frame("three")
 
     def test_another_answer(self, proxy: FaultProxy, pair: Pair) -> None:
         client, server = pair()
