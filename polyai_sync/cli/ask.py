@@ -11,7 +11,6 @@ import attrs
 from polyai_sync.cli.failures import DONE, CommandError
 from polyai_sync.cli.service import Service
 from polyai_sync.cli.text import clean, one_line
-from polyai_sync.config import Timeouts
 from polyai_sync.messages import HandoffStatus
 
 if TYPE_CHECKING:
@@ -30,10 +29,10 @@ def run(options: argparse.Namespace, output: Output) -> int:
     text = sys.stdin.read() if options.text == ["-"] else " ".join(options.text)
     if not text.strip():
         raise CommandError("The question is empty: give a text, or - to read it from standard input.")
-    timeouts = Timeouts(reply=options.timeout) if options.timeout is not None else None
-    with service.client(timeouts=timeouts) as client, client.start_session() as session:
+    limit = {} if options.timeout is None else {"timeout": options.timeout}
+    with service.client() as client, client.start_session() as session:
         started = time.monotonic()
-        reply = session.ask(text, settle=options.settle)
+        reply = session.ask(text, settle=options.settle, **limit)
         seconds = time.monotonic() - started
         if options.json:
             output.json(_document(reply, session.session_id, seconds))

@@ -17,7 +17,6 @@ from polyai_sync.cli.story import Story
 from polyai_sync.cli.talk import Talk
 from polyai_sync.cli.terminal import Terminal, can_type
 from polyai_sync.cli.watcher import Mailbox, Watcher, Worker
-from polyai_sync.config import Timeouts
 from polyai_sync.state import SessionState
 
 if TYPE_CHECKING:
@@ -32,7 +31,6 @@ __all__ = ["run"]
 
 _LOCAL_SETTLE = 0.2
 _SETTLE = 1.0
-_REPLY = 90.0
 
 
 def run(options: argparse.Namespace, output: Output) -> int:
@@ -75,7 +73,7 @@ def run(options: argparse.Namespace, output: Output) -> int:
             editor=editor,
             is_script=not typed,
             settle=_SETTLE if emulator is None else _LOCAL_SETTLE,
-            patience=options.timeout or _REPLY,
+            limit=options.timeout,
             keep=_keeper(options.state, story) if options.state is not None else None,
         )
         return talk.run(fd)
@@ -101,10 +99,9 @@ def _client(
     *,
     someone_looks: bool,
 ) -> tuple[Client, Emulator | None]:
-    timeouts = None if options.timeout is None else Timeouts(reply=options.timeout)
     if not options.demo:
         service = Service.of(options, output)
-        return stack.enter_context(service.client(plugins=[watcher], timeouts=timeouts)), None
+        return stack.enter_context(service.client(plugins=[watcher])), None
     import requests
 
     from polyai_sync.cli.emulate import emulator
@@ -117,7 +114,7 @@ def _client(
     server = stack.enter_context(emulator(**pace))
     http = stack.enter_context(requests.Session())
     http.trust_env = False  # a proxy of this machine's has no business between the two
-    return stack.enter_context(server.client(plugins=[watcher], timeouts=timeouts, http=http)), server
+    return stack.enter_context(server.client(plugins=[watcher], http=http)), server
 
 
 def _load(path: str, output: Output) -> SessionState:

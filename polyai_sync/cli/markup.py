@@ -29,7 +29,7 @@ _TAGS: Final = (
     (re.compile(r"<p\b[^<>]*>|</(?:li|a)\s*>|<a\b[^<>]*>", re.IGNORECASE), ""),
 )
 _TAG: Final = re.compile(r"</?(?:a|br|b|i|em|strong|p|ul|ol|li|code)\b", re.IGNORECASE)
-_CUT_OFF: Final = re.compile(r"(?:</?[a-zA-Z]{0,6}(?:\s[^<>]*)?|&[#\w]{0,8})\Z")
+_CUT_OFF: Final = re.compile(r"(?:</?(?:[a-zA-Z]{1,6}(?:\s[^<>]*)?)?|&[#\w]{0,8})\Z")
 """What may be the beginning of a tag or an entity, at the end of a text that still grows."""
 
 _INLINE: Final = re.compile(

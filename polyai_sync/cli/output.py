@@ -49,7 +49,7 @@ class Symbols:
 
     def __init__(self, encoding: str | None) -> None:
         try:
-            "✓✗▸•·…".encode(encoding or "ascii")
+            "✓✗▸•·…".encode(encoding or "utf-8")
         except (UnicodeEncodeError, LookupError):
             self.good, self.bad, self.arrow, self.bullet, self.dot, self.more = "ok", "x", ">", "-", "*", "..."
         else:
@@ -117,7 +117,7 @@ class Output:
 
     def fit(self, text: str) -> str:
         """``text`` with a question mark for what the output's encoding does not have."""
-        encoding = self.stdout.encoding or "ascii"
+        encoding = self.stdout.encoding or "utf-8"
         return text.encode(encoding, "replace").decode(encoding)
 
     def row(self, *row: Span | str) -> None:
@@ -137,7 +137,7 @@ class Output:
 
     def json(self, value: object) -> None:
         """Write a JSON document."""
-        text = json.dumps(value, indent=2, ensure_ascii=not (self.stdout.encoding or "").lower().startswith("utf"))
+        text = json.dumps(value, indent=2, ensure_ascii=not (self.stdout.encoding or "utf-8").lower().startswith("utf"))
         for code in range(0x7F, 0xA0):  # JSON allows them, terminals obey them
             text = text.replace(chr(code), f"\\u{code:04x}")
         self.stdout.write(self.fit(text) + "\n")
@@ -183,6 +183,6 @@ class Output:
         return self._redactor.text(text)
 
     def _write_error(self, text: str) -> None:
-        encoding = self.stderr.encoding or "ascii"
+        encoding = self.stderr.encoding or "utf-8"
         self.stderr.write(text.encode(encoding, "replace").decode(encoding) + "\n")
         self.stderr.flush()

@@ -195,7 +195,7 @@ class Story:
         name = one_line(message.agent_name) or (self._person if message.role == "live_agent" else self._agent)
         text = message.text
         if (shown := self._cut.get(message.message_id)) and text.startswith(shown):
-            text = text[len(shown) :]
+            text = text[len(shown) :].lstrip()
         lines = message_lines(text, growing=growing, bullet=self._symbols.bullet)
         if not growing:
             lines += [line for item in message.attachments for line in self._attachment(item)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from polyai_sync.cli.editor import EndOfInput, LineEditor
 from polyai_sync.cli.failures import DONE, INTERRUPTED, REFUSED
@@ -36,6 +36,9 @@ HELP: Final = (
 _WITH_A_PERSON: Final = frozenset(
     {HandoffStatus.TRIGGERED, HandoffStatus.ACCEPTED, HandoffStatus.QUEUED, HandoffStatus.LIVE}
 )
+_PATIENCE: Final = 90.0
+"""Seconds that a script waits for a person to take over."""
+
 _GREETING_PATIENCE: Final = 10.0
 """Seconds that a script waits for the first words of a person who has joined."""
 
@@ -54,7 +57,7 @@ class Talk:
         editor: What keys are typed into; ``None`` where whole lines come.
         is_script: Lines are read as the conversation is ready for them, and shown.
         settle: Seconds of quiet after which an answer is over, for a script.
-        patience: Seconds that a script waits for a person to take over.
+        limit: Seconds for a whole reply, and for a person to take over; ``None``: the client's own.
         keep: Leaves without ending, given the session; ``None`` ends it.
     """
 
@@ -70,7 +73,7 @@ class Talk:
         editor: LineEditor | None,
         is_script: bool,
         settle: float,
-        patience: float,
+        limit: float | None,
         keep: Callable[[Session], None] | None,
     ) -> None:
         self._client = client
@@ -82,7 +85,8 @@ class Talk:
         self._editor = editor
         self._is_script = is_script
         self._settle = settle
-        self._patience = patience
+        self._limit: dict[str, Any] = {} if limit is None else {"timeout": limit}
+        self._patience = _PATIENCE if limit is None else limit
         self._keep = keep
         self._session: Session | None = None
         self._is_ready = False
@@ -276,7 +280,7 @@ class Talk:
         def call(session: Session) -> object:
             if not self._is_script and session.handoff.status in _WITH_A_PERSON:
                 return session.send(text)  # a person answers when they answer
-            return session.ask(text, settle=self._settle if self._is_script else 0.0)
+            return session.ask(text, settle=self._settle if self._is_script else 0.0, **self._limit)
 
         return call
 
