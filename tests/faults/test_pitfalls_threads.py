@@ -190,7 +190,7 @@ def test_pitfall_22_a_hook_may_call_back_and_is_refused_what_would_wait(line: Li
     assert len(seen) == 4
 
 
-@pytest.mark.pitfall(23, 40)
+@pytest.mark.pitfall(23)
 def test_pitfall_23_an_exception_in_a_callback_is_told_and_changes_nothing(
     line: Line, caplog: pytest.LogCaptureFixture
 ) -> None:
