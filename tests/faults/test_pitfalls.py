@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,7 @@ def numbers(node: ast.expr) -> Iterator[int]:
             yield argument.value
 
 
+@functools.cache
 def held() -> dict[int, list[str]]:
     """The tests that hold each number, found without running them."""
     found: dict[int, list[str]] = defaultdict(list)
