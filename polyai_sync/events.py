@@ -1,8 +1,8 @@
 """The server's events, one frozen class per type of the wire (`protocol.md` §6).
 
 A class is named as its type reads: ``EVENT_TYPE_POLY_AGENT_MESSAGE`` is `PolyAgentMessage`. Fields carry the wire's
-names; what an event leaves out has the field's default. How each field is found in the JSON is said beside it, with
-the specifiers `Text`, `Number` and so on, which `polyai_sync.protocol.codec` reads.
+names; what an event leaves out has the field's default. How a field is read is said beside it, by its `Shape`, for
+`polyai_sync.protocol.codec`.
 """
 
 from __future__ import annotations
@@ -51,19 +51,16 @@ __all__ = [
 
 
 class Shape(Enum):
-    """What a payload's field holds, and so how it is read and what stands in for junk."""
+    """What a payload's field holds, and so how it is read. Junk counts as absent: the field's default stands in."""
 
-    TEXT = "text"  # a string; "" where absent
-    OPTIONAL_TEXT = "optional text"  # a string or None
+    TEXT = "text"
     INTEGER = "integer"
-    OPTIONAL_INTEGER = "optional integer"
-    OPTIONAL_NUMBER = "optional number"
+    NUMBER = "number"
     FLAG = "flag"
     ATTACHMENTS = "attachments"
     SUGGESTIONS = "suggestions"
     CALL_ACTIONS = "call actions"
     CAPABILITIES = "capabilities"
-    PARTICIPANT = "participant"
     LEVEL = "level"
     TYPING = "typing"
 
@@ -78,7 +75,7 @@ def _text() -> Any:
 
 
 def _optional(*older_names: str) -> Any:
-    return _wire(Shape.OPTIONAL_TEXT, *older_names, default=None)
+    return _wire(Shape.TEXT, *older_names, default=None)
 
 
 class SystemMessageLevel(str, Enum):
@@ -241,8 +238,8 @@ class HandoffQueueStatus(Event):
 
     wire_type: ClassVar[str] = "EVENT_TYPE_HANDOFF_QUEUE_STATUS"
     queue_name: str | None = _optional()
-    position_in_queue: int | None = _wire(Shape.OPTIONAL_INTEGER, "position", default=None)
-    estimated_wait_seconds: float | None = _wire(Shape.OPTIONAL_NUMBER, default=None)
+    position_in_queue: int | None = _wire(Shape.INTEGER, "position", default=None)
+    estimated_wait_seconds: float | None = _wire(Shape.NUMBER, default=None)
     display_message: str | None = _optional()
 
 
@@ -274,10 +271,10 @@ class HandoffTimeout(Event):
 
 @frozen(kw_only=True)
 class LiveAgentJoined(Event):
-    """A person is there. ``agent`` comes nested on the wire, or flat."""
+    """A person is there. The wire has ``agent`` nested, or its fields flat in the payload."""
 
     wire_type: ClassVar[str] = "EVENT_TYPE_LIVE_AGENT_JOINED"
-    agent: Participant = _wire(Shape.PARTICIPANT, default=Participant())
+    agent: Participant = Participant()
 
 
 @frozen(kw_only=True)

@@ -149,6 +149,7 @@ class Session:
                 handoff=scene.handoff,
                 language=scene.language,
                 streaming=self._engine.streaming,
+                streams=scene.streams,
                 created_at=self._created_at,
                 updated_at=datetime.now(timezone.utc),
             )
@@ -203,7 +204,10 @@ class Session:
             raise sent.refused_by
         with engine.lock:
             self._check_usable(conversation)
-        raise engine.change(lambda conversation, _: conversation.give_up(sent))
+        error = engine.change(lambda conversation, _: conversation.give_up(sent))
+        if error is None:  # the receipt came in the meantime
+            return sent.message
+        raise error
 
     @reported
     def ask(

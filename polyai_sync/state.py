@@ -3,21 +3,65 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timedelta, timezone
-from typing import Any, Final
+import math
+from collections.abc import Callable
+from datetime import datetime, timezone
+from typing import Any, Final, TypeVar
 
 import attrs
 from attrs import field, frozen
 
 from polyai_sync.errors import ConfigurationError
-from polyai_sync.messages import Capabilities, Handoff, HandoffStatus, Participant
+from polyai_sync.messages import Attachment, CallAction, Capabilities, Handoff, HandoffStatus, Participant, Suggestion
 
-__all__ = ["SessionState"]
+__all__ = ["OpenStream", "Piece", "SessionState"]
 
 FORMAT: Final = "polyai-sync.session"
 VERSION: Final = 1
 
 _NOT_JSON: Final = object()
+
+T = TypeVar("T")
+
+
+@frozen(kw_only=True)
+class Piece:
+    """A run of chunks without a gap: the indexes of its first and last one, and their text."""
+
+    first: int
+    last: int
+    text: str
+
+
+@frozen(kw_only=True)
+class OpenStream:
+    """What had come of a message that was being streamed: its chunks are handed on, and no replay brings them again.
+
+    Attributes:
+        message_id: The message.
+        pieces: Its text so far; more than one where chunks are missing in between.
+        final: The index of the last chunk, where that is known.
+        numbered: Do its chunks carry an index of their own?
+        attachments: Links and images so far.
+        suggestions: Answers to offer so far.
+        call_actions: Telephone numbers so far.
+        sequence: The place of its beginning in the conversation.
+        timestamp: The server's time of its beginning.
+        agent_name: Who writes it.
+        avatar_url: An image of who writes it.
+    """
+
+    message_id: str
+    pieces: tuple[Piece, ...]
+    final: int | None = None
+    numbered: bool = True
+    attachments: tuple[Attachment, ...] = ()
+    suggestions: tuple[Suggestion, ...] = ()
+    call_actions: tuple[CallAction, ...] = ()
+    sequence: int | None = None
+    timestamp: datetime | None = None
+    agent_name: str | None = None
+    avatar_url: str | None = None
 
 
 @frozen(kw_only=True)
@@ -36,6 +80,7 @@ class SessionState:
         handoff: How far a handoff has come.
         language: The conversation's language (BCP 47), where it was said.
         streaming: Was the session created for streaming?
+        streams: What had come of messages that were being streamed.
         created_at: When this client first had the session.
         updated_at: When this state was taken.
     """
@@ -51,6 +96,7 @@ class SessionState:
     handoff: Handoff = Handoff()
     language: str | None = None
     streaming: bool = True
+    streams: tuple[OpenStream, ...] = ()
     created_at: datetime | None = None
     updated_at: datetime | None = None
 
@@ -76,102 +122,166 @@ class SessionState:
             raise _damaged("was not written by SessionState.to_json()")
         if document.get("version") != VERSION:
             raise _damaged(f"has version {document.get('version')!r}, and this release reads version {VERSION}")
-        return cls(
-            session_id=_text(document, "session_id"),
-            access_token=_text(document, "access_token"),
-            base_url=_text(document, "base_url"),
-            cursor=_whole(document, "cursor"),
-            capabilities=_nested(document, "capabilities", Capabilities),
-            joined=_flag(document, "joined"),
-            agent=_nested(document, "agent", Participant),
-            live_agent=_nested(document, "live_agent", Participant),
-            handoff=_handoff(document),
-            language=_optional(document, "language", str),
-            streaming=_flag(document, "streaming"),
-            created_at=_time(document, "created_at"),
-            updated_at=_time(document, "updated_at"),
-        )
-
-    @property
-    def probably_expired(self) -> bool:
-        """Have ten idle minutes passed since the state was taken? The server alone knows for certain."""
-        return self.updated_at is not None and datetime.now(timezone.utc) - self.updated_at > timedelta(minutes=10)
+        return _STATE("", document)
 
 
 def _plain(_: Any, __: Any, value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime) else value
 
 
+# --- reading: one reader a shape, each told where it reads ------------------------------------------------------------
+
+_Read = Callable[[str, Any], Any]
+
+
 def _damaged(what: str) -> ConfigurationError:
     return ConfigurationError(f"The stored session state {what}; start a new session", code="client.configuration")
 
 
-def _text(document: dict[str, Any], name: str) -> str:
-    value = document.get(name)
-    if not isinstance(value, str) or not value or not value.isprintable():
-        raise _damaged(f"has no usable {name}")
+def _unusable(where: str) -> ConfigurationError:
+    return _damaged(f"has no usable {where}")
+
+
+def _text(where: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise _unusable(where)
     return value
 
 
-def _whole(document: dict[str, Any], name: str) -> int:
-    value = document.get(name)
+def _word(where: str, value: Any) -> str:
+    if not _text(where, value) or not value.isprintable():
+        raise _unusable(where)
+    return str(value)
+
+
+def _whole(where: str, value: Any) -> int:
     if type(value) is not int or not 0 <= value < 2**63:
-        raise _damaged(f"has no usable {name}")
+        raise _unusable(where)
     return value
 
 
-def _flag(document: dict[str, Any], name: str) -> bool:
-    value = document.get(name)
+def _seconds(where: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise _unusable(where)
+    return float(value)
+
+
+def _flag(where: str, value: Any) -> bool:
     if not isinstance(value, bool):
-        raise _damaged(f"has no usable {name}")
+        raise _unusable(where)
     return value
 
 
-def _optional(document: dict[str, Any], name: str, kind: type) -> Any:
-    value = document.get(name)
-    if value is not None and not isinstance(value, kind):
-        raise _damaged(f"has no usable {name}")
+def _anything(_: str, value: Any) -> Any:
     return value
 
 
-def _time(document: dict[str, Any], name: str) -> datetime | None:
-    value = _optional(document, name, str)
-    if value is None:
-        return None
+def _time(where: str, value: Any) -> datetime:
     try:
-        time = datetime.fromisoformat(value)
+        time = datetime.fromisoformat(_text(where, value))
     except ValueError as error:
-        raise _damaged(f"has no usable {name}") from error
+        raise _unusable(where) from error
     return time if time.tzinfo else time.replace(tzinfo=timezone.utc)
 
 
-_KINDS: Final[dict[str, tuple[type, ...]]] = {
-    "streaming": (bool,),
-    "max_message_size_bytes": (int,),
-    "max_reconnect_attempts": (int, type(None)),
-    "heartbeat_interval_seconds": (int, float, type(None)),
-    "position": (int, type(None)),
-    "estimated_wait_seconds": (int, float, type(None)),
-}
-
-
-def _nested(document: dict[str, Any], name: str, cls: type[Any]) -> Any:
-    value = _optional(document, name, dict)
-    if value is None:
-        return None
-    known = {f.name: value[f.name] for f in attrs.fields(cls) if f.name in value}
-    for key, stated in known.items():
-        if not isinstance(stated, _KINDS.get(key, (str, type(None)))):
-            raise _damaged(f"has no usable {name}.{key}")
-    return cls(**known)
-
-
-def _handoff(document: dict[str, Any]) -> Handoff:
-    value = dict(_optional(document, "handoff", dict) or {})
-    agent = _nested(value, "agent", Participant)
-    value.pop("agent", None)
-    handoff: Handoff = _nested({"handoff": value}, "handoff", Handoff)
+def _status(where: str, value: Any) -> HandoffStatus:
     try:
-        return attrs.evolve(handoff, agent=agent, status=HandoffStatus(handoff.status))
+        return HandoffStatus(_text(where, value))
     except ValueError as error:
-        raise _damaged("has no usable handoff.status") from error
+        raise _unusable(where) from error
+
+
+def _optional(read: _Read) -> _Read:
+    return lambda where, value: None if value is None else read(where, value)
+
+
+def _list(read: _Read) -> _Read:
+    def each(where: str, value: Any) -> Any:
+        if not isinstance(value, list):
+            raise _unusable(where)
+        return tuple(read(where, element) for element in value)
+
+    return each
+
+
+def _object(cls: Callable[..., T], **fields: _Read) -> Callable[[str, Any], T]:
+    """Read an object that has all of ``fields``; what else it has is of a later release."""
+
+    def read(where: str, value: Any) -> T:
+        if not isinstance(value, dict):
+            raise _unusable(where)
+        prefix = f"{where}." if where else ""
+        for name in fields:
+            if name not in value:
+                raise _unusable(prefix + name)
+        return cls(**{name: check(prefix + name, value[name]) for name, check in fields.items()})
+
+    return read
+
+
+def _stream(where: str, value: Any) -> OpenStream:
+    stream = _STREAM(where, value)
+    before = -1
+    for piece in stream.pieces:
+        if not before < piece.first <= piece.last:
+            raise _unusable(f"{where}.pieces")
+        before = piece.last
+    if before < 0:
+        raise _unusable(f"{where}.pieces")
+    return stream
+
+
+_PARTICIPANT: Final = _object(Participant, id=_optional(_text), name=_optional(_text), avatar_url=_optional(_text))
+_CAPABILITIES: Final = _object(
+    Capabilities,
+    streaming=_flag,
+    max_message_size_bytes=_whole,
+    max_reconnect_attempts=_optional(_whole),
+    heartbeat_interval_seconds=_optional(_seconds),
+)
+_HANDOFF: Final = _object(
+    Handoff,
+    status=_status,
+    queue_name=_optional(_text),
+    position=_optional(_whole),
+    estimated_wait_seconds=_optional(_seconds),
+    display_message=_optional(_text),
+    reason=_optional(_text),
+    route=_optional(_text),
+    agent=_optional(_PARTICIPANT),
+)
+_ATTACHMENT: Final = _object(Attachment, **{f.name: _text for f in attrs.fields(Attachment)})
+_SUGGESTION: Final = _object(Suggestion, message_text=_text, payload=_anything)
+_CALL_ACTION: Final = _object(CallAction, title=_text, contact_number=_text)
+_PIECE: Final = _object(Piece, first=_whole, last=_whole, text=_text)
+_STREAM: Final = _object(
+    OpenStream,
+    message_id=_text,
+    pieces=_list(_PIECE),
+    final=_optional(_whole),
+    numbered=_flag,
+    attachments=_list(_ATTACHMENT),
+    suggestions=_list(_SUGGESTION),
+    call_actions=_list(_CALL_ACTION),
+    sequence=_optional(_whole),
+    timestamp=_optional(_time),
+    agent_name=_optional(_text),
+    avatar_url=_optional(_text),
+)
+_STATE: Final = _object(
+    SessionState,
+    session_id=_word,
+    access_token=_word,
+    base_url=_word,
+    cursor=_whole,
+    capabilities=_optional(_CAPABILITIES),
+    joined=_flag,
+    agent=_optional(_PARTICIPANT),
+    live_agent=_optional(_PARTICIPANT),
+    handoff=_HANDOFF,
+    language=_optional(_text),
+    streaming=_flag,
+    streams=_list(_stream),
+    created_at=_optional(_time),
+    updated_at=_optional(_time),
+)

@@ -20,6 +20,7 @@ from polyai_sync.events import (
     EVENT_CLASSES,
     Event,
     EventBatch,
+    LiveAgentJoined,
     Shape,
     SystemMessageLevel,
     TypingState,
@@ -37,6 +38,8 @@ MAX_DEPTH: Final = 64
 
 MAX_INTEGER: Final = 2**63 - 1
 
+_Reader = Callable[[Any, list[str]], Any]
+
 _PREFIX: Final = "EVENT_TYPE_"
 _MISSING: Final = object()
 _TIMESTAMP = re.compile(
@@ -44,11 +47,15 @@ _TIMESTAMP = re.compile(
 )
 
 
-@frozen
+@frozen(kw_only=True)
 class Decoded:
-    """What one frame held: its events in order, and what had to be left out, in words.
+    """What one frame held.
 
-    A batch may have used up a ``sequence`` of its own.
+    Attributes:
+        events: Its events, in order.
+        problems: What had to be left out, in words.
+        batch: Was it a batch: a part of the history?
+        sequence: The number that the batch itself has, where it has one.
     """
 
     events: tuple[Event, ...] = ()
@@ -92,6 +99,8 @@ def decode(text: str, *, replayed: bool = False) -> Decoded:
         return Decoded(problems=("A frame was no JSON object and was skipped.",))
     if text.count("{") + text.count("[") > MAX_DEPTH and _too_deep(document):
         return Decoded(problems=("A frame was nested too deeply and was skipped.",))
+    if "\\ud" in text or "\\uD" in text:  # the only way for half a surrogate pair to get into decoded UTF-8
+        document = _mended(document)
     problems: list[str] = []
     if document.get("type") == EventBatch.wire_type:
         events = tuple(sorted(_batch(document, problems, replayed=replayed), key=_by_sequence))
@@ -103,7 +112,14 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON number")
 
 
-_JSON = json.JSONDecoder(parse_constant=_refuse_constant)
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError("a number is too large")
+    return number
+
+
+_JSON = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
 
 
 def _brief(error: ValueError) -> str:
@@ -125,6 +141,17 @@ def _too_deep(document: dict[str, Any]) -> bool:
     return True
 
 
+def _mended(value: Any) -> Any:
+    """``value`` without halves of surrogate pairs, which break whoever prints or stores them."""
+    if isinstance(value, str):
+        return value if _encodable(value) else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [_mended(element) for element in value]
+    if isinstance(value, dict):
+        return {_mended(key): _mended(element) for key, element in value.items()}
+    return value
+
+
 def _by_sequence(event: Event) -> tuple[bool, int]:
     return event.sequence is None, event.sequence or 0
 
@@ -144,13 +171,16 @@ def _batch(document: dict[str, Any], problems: list[str], *, replayed: bool) -> 
 
 
 def _payload(document: dict[str, Any], wire_type: str, problems: list[str]) -> dict[str, Any]:
-    payload = document.get("payload", _MISSING)
-    if payload is _MISSING:
-        payload = document.get(wire_type.removeprefix(_PREFIX).lower(), _MISSING)
-    if isinstance(payload, dict):
+    """Under ``payload``, or under the type's own name; neither: an empty one."""
+    payload = document.get("payload")
+    if type(payload) is dict and payload:
         return payload
-    if payload is not _MISSING and payload is not None:
-        problems.append(f"The payload of {wire_type or 'an event'} was no object but {type(payload).__name__}.")
+    named = document.get(wire_type.removeprefix(_PREFIX).lower()) if wire_type else None
+    if isinstance(named, dict):
+        return named
+    junk = payload if payload is not None and not isinstance(payload, dict) else named
+    if junk is not None:
+        problems.append(f"The payload of {wire_type or 'an event'} was no object but {type(junk).__name__}.")
     return {}
 
 
@@ -161,8 +191,7 @@ def _event(document: dict[str, Any], problems: list[str], *, replayed: bool) -> 
         wire_type = ""
     metadata = document.get("metadata")
     payload = _payload(document, wire_type, problems)
-    cls = EVENT_CLASSES.get(wire_type)
-    envelope: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "id": _identifier(document.get("id")),
         "sequence": _integer(document.get("sequence")),
         "timestamp": _timestamp(document.get("timestamp")),
@@ -170,24 +199,27 @@ def _event(document: dict[str, Any], problems: list[str], *, replayed: bool) -> 
         "replayed": replayed,
         "raw": document,
     }
+    cls = EVENT_CLASSES.get(wire_type)
     if cls is None:
-        return UnknownEvent(**envelope, type=_clean(wire_type), payload=payload)
-    for name, names, read in _READERS[cls]:
-        value = _MISSING
-        for key in names:
-            value = payload.get(key, _MISSING)
-            if value is not _MISSING and value is not None:
-                break
-        if read is _participant:
-            value = payload if value is _MISSING or value is None else value
-        if value is _MISSING or value is None:
-            continue
-        result = read(value, problems)
-        if result is not _MISSING:
-            envelope[name] = result
-        else:
-            problems.append(f"The field {name} of {wire_type} could not be read and was left out.")
-    return cls(**envelope)
+        return UnknownEvent(**fields, type=wire_type, payload=payload)
+    readers, older_names = _READERS[cls]
+    for key, value in payload.items():
+        if value is not None and (reader := readers.get(key)) is not None:
+            _read(fields, key, value, reader, wire_type, problems)
+    for name, key in older_names:
+        if name not in fields and (value := payload.get(key)) is not None:
+            _read(fields, name, value, readers[name], wire_type, problems)
+    if cls is LiveAgentJoined:
+        fields["agent"] = _participant(payload, problems)
+    return cls(**fields)
+
+
+def _read(fields: dict[str, Any], name: str, value: Any, reader: _Reader, wire_type: str, problems: list[str]) -> None:
+    result = reader(value, problems)
+    if result is _MISSING:
+        problems.append(f"The field {name} of {wire_type} could not be read and was left out.")
+    else:
+        fields[name] = result
 
 
 # --- one reader a shape: it returns the value, or _MISSING for junk --------------------------------------------------
@@ -203,18 +235,13 @@ def _encodable(text: str) -> bool:
     return True
 
 
-def _clean(text: str) -> str:
-    """JSON may hold half a surrogate pair, which breaks whoever prints or stores it."""
-    return text if _encodable(text) else text.encode("utf-8", "replace").decode()
-
-
 def _text(value: Any, _: list[str]) -> Any:
-    return _clean(value) if isinstance(value, str) else _MISSING
+    return value if isinstance(value, str) else _MISSING
 
 
 def _identifier(value: Any) -> str:
     if isinstance(value, str):
-        return _clean(value)
+        return value
     return str(value) if isinstance(value, int) and abs(value) <= MAX_INTEGER and not isinstance(value, bool) else ""
 
 
@@ -285,16 +312,21 @@ def _listed(value: Any, problems: list[str], what: str, read: Callable[[dict[str
     return tuple(found)
 
 
-def _strings(element: Mapping[str, Any], cls: type) -> dict[str, str]:
-    return {f.name: _clean(element[f.name]) for f in attrs.fields(cls) if isinstance(element.get(f.name), str)}
+def _strings(element: Mapping[str, Any], cls: type, problems: list[str]) -> Any:
+    """An object of strings; one whose field is something else goes without that field."""
+    found = {f.name: element[f.name] for f in attrs.fields(cls) if element.get(f.name) is not None}
+    if odd := [name for name, value in found.items() if not isinstance(value, str)]:
+        problems.append(f"The {odd[0]} of one of an event's {cls.__name__.lower()}s could not be read.")
+        found = {name: value for name, value in found.items() if isinstance(value, str)}
+    return cls(**found) if found else _MISSING
 
 
 def _attachments(value: Any, problems: list[str]) -> Any:
-    return _listed(value, problems, "attachments", lambda element: Attachment(**_strings(element, Attachment)))
+    return _listed(value, problems, "attachments", lambda element: _strings(element, Attachment, problems))
 
 
 def _call_actions(value: Any, problems: list[str]) -> Any:
-    return _listed(value, problems, "call actions", lambda element: CallAction(**_strings(element, CallAction)))
+    return _listed(value, problems, "call actions", lambda element: _strings(element, CallAction, problems))
 
 
 def _suggestions(value: Any, problems: list[str]) -> Any:
@@ -302,7 +334,7 @@ def _suggestions(value: Any, problems: list[str]) -> Any:
         text = element.get("message_text")
         if not isinstance(text, str):
             return _MISSING
-        return Suggestion(message_text=_clean(text), payload=element.get("payload"))
+        return Suggestion(message_text=text, payload=element.get("payload"))
 
     return _listed(value, problems, "suggestions", read)
 
@@ -328,13 +360,16 @@ def _capabilities(value: Any, problems: list[str]) -> Any:
     return Capabilities(**found)
 
 
-def _participant(value: Any, _: list[str]) -> Any:
-    """``agent: {id, name, avatar_url}``, or the payload itself with ``agent_id``, ``agent_name``, ``avatar_url``."""
-    if not isinstance(value, dict):
-        return _MISSING
+def _participant(payload: dict[str, Any], problems: list[str]) -> Participant:
+    """``agent: {id, name, avatar_url}``, or flat in the payload: ``agent_id``, ``agent_name``, ``avatar_url``."""
+    nested = payload.get("agent")
+    if nested is not None and not isinstance(nested, dict):
+        problems.append("The agent who joined could not be read.")
+    places = ({} if not isinstance(nested, dict) else nested, payload)
 
     def first(*names: str) -> str | None:
-        return next((_clean(value[name]) for name in names if isinstance(value.get(name), str)), None)
+        found = (place.get(name) for name in names for place in places)
+        return next((value for value in found if isinstance(value, str)), None)
 
     return Participant(
         id=first("id", "agent_id"), name=first("name", "agent_name"), avatar_url=first("avatar_url", "agent_avatar_url")
@@ -353,28 +388,24 @@ def _typing(value: Any, _: list[str]) -> Any:
     return TypingState._value2member_map_.get(value, TypingState.STARTED) if isinstance(value, str) else _MISSING
 
 
-_Read = Callable[[Any, list[str]], Any]
-_SHAPES: Final[Mapping[Shape, _Read]] = {
+_SHAPES: Final[Mapping[Shape, _Reader]] = {
     Shape.TEXT: _text,
-    Shape.OPTIONAL_TEXT: _text,
     Shape.INTEGER: _read_integer,
-    Shape.OPTIONAL_INTEGER: _read_integer,
-    Shape.OPTIONAL_NUMBER: _read_number,
+    Shape.NUMBER: _read_number,
     Shape.FLAG: _flag,
     Shape.ATTACHMENTS: _attachments,
     Shape.SUGGESTIONS: _suggestions,
     Shape.CALL_ACTIONS: _call_actions,
     Shape.CAPABILITIES: _capabilities,
-    Shape.PARTICIPANT: _participant,
     Shape.LEVEL: _level,
     Shape.TYPING: _typing,
 }
 
-_READERS: Final[Mapping[type[Event], tuple[tuple[str, tuple[str, ...], _Read], ...]]] = {
-    cls: tuple(
-        (f.name, (f.name, *f.metadata["names"]), _SHAPES[f.metadata["shape"]])
-        for f in attrs.fields(cls)
-        if "shape" in f.metadata
+_READERS: Final[Mapping[type[Event], tuple[dict[str, _Reader], tuple[tuple[str, str], ...]]]] = {
+    cls: (
+        {f.name: _SHAPES[f.metadata["shape"]] for f in attrs.fields(cls) if "shape" in f.metadata},
+        tuple((f.name, older) for f in attrs.fields(cls) for older in f.metadata.get("names", ())),
     )
     for cls in EVENT_CLASSES.values()
 }
+"""Of each class: how each field is read, and the older names that fields have had."""

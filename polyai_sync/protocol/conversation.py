@@ -7,60 +7,50 @@ follows is left for the session to take:
 - ``notices``: which hooks are to be told, in order;
 - ``take_frame()``: what is to be written;
 - ``questions``: messages of which a policy has to say whether they are sent again.
+
+What is known of each matter is kept by the part that is named after it; here they are told of one another.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from polyai_sync.catalog import make_error, match_system_message
-from polyai_sync.errors import AuthenticationError, DeliveryError, PolyAIError, ProtocolError, SessionNotFoundError
-from polyai_sync.events import (
-    Event,
-    Heartbeat,
-    LiveAgentMessage,
-    PolyAgentJoined,
-    PolyAgentMessage,
-    PolyAgentMessageChunk,
-    RequestPolyAgentJoin,
-    SessionEnd,
-    SessionStart,
-    SystemMessage,
-    SystemMessageLevel,
-    UserEndSession,
-    UserMessage,
-)
-from polyai_sync.hooks import ClientEvent, RateLimit
-from polyai_sync.messages import Capabilities, Delivery, EndReason, Message, SessionStatus
-from polyai_sync.protocol.codec import decode, encode
-from polyai_sync.protocol.deliveries import Deliveries, Progress, Sent
+from polyai_sync.catalog import make_error
+from polyai_sync.errors import AuthenticationError, PolyAIError, ProtocolError, SessionNotFoundError
+from polyai_sync.events import Heartbeat, LiveAgentMessage, PolyAgentMessage, PolyAgentMessageChunk, SessionStart
+from polyai_sync.hooks import RateLimit
+from polyai_sync.messages import Capabilities, EndReason, Message, SessionStatus
+from polyai_sync.protocol.codec import decode
+from polyai_sync.protocol.connection import Connection
+from polyai_sync.protocol.deliveries import Deliveries
+from polyai_sync.protocol.ending import EndRequest, ended_error, fresh
 from polyai_sync.protocol.joining import Joining
 from polyai_sync.protocol.ledger import Ledger
-from polyai_sync.protocol.liveness import Attempts, Liveness, TypingThrottle
+from polyai_sync.protocol.lines import Lines
+from polyai_sync.protocol.liveness import Liveness
 from polyai_sync.protocol.notices import Notices
+from polyai_sync.protocol.outbox import Outbox
+from polyai_sync.protocol.reactions import REACTIONS
 from polyai_sync.protocol.replay import Replay
 from polyai_sync.protocol.scene import Scene
-from polyai_sync.protocol.turns import Turn, ended_error, fresh
+from polyai_sync.protocol.sending import Sending
+from polyai_sync.protocol.turns import Turn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections import deque
+    from collections.abc import Mapping
 
+    from polyai_sync.errors import DeliveryError
+    from polyai_sync.events import Event
+    from polyai_sync.hooks import ClientEvent
+    from polyai_sync.protocol.deliveries import Sent
+    from polyai_sync.protocol.liveness import Attempts
+    from polyai_sync.protocol.turns import Waiter
     from polyai_sync.state import SessionState
 
 __all__ = ["Conversation"]
 
-_END_WORDS: Final[Mapping[str | None, EndReason]] = {
-    None: EndReason.UNKNOWN,
-    "": EndReason.UNKNOWN,
-    "user_ended": EndReason.USER_END,
-    "agent_ended": EndReason.NATURAL_END,
-    "normal": EndReason.NATURAL_END,
-    **{reason.value: reason for reason in EndReason},
-}
-"""The words of ``SESSION_END``, the documented and the older ones (`protocol.md` §6)."""
-
-_AGENTS_WORDS: Final = (PolyAgentMessage, PolyAgentMessageChunk, LiveAgentMessage)
+_AGENTS_WORDS: Final = frozenset({PolyAgentMessage, PolyAgentMessageChunk, LiveAgentMessage})
 
 
 class Conversation:
@@ -85,41 +75,38 @@ class Conversation:
         state: SessionState | None = None,
         history: bool = False,
     ) -> None:
-        self.notices = Notices()
-        self.scene = Scene(self.notices, state)
-        self.lines = self.scene.lines
-        self.attempts = Attempts()
-        self.questions: deque[Sent] = deque()
-        """Messages proved not received: `resend` or `keep_back` each."""
+        self.started = state is not None and (state.cursor > 0 or state.capabilities is not None)
+        """Has ``SESSION_START`` come, now or before?"""
         self.capabilities: Capabilities | None = state.capabilities if state else None
         self.end_reason: str | None = None
         self.end_error: PolyAIError | None = None
         self.failure: PolyAIError | None = None
         self.closed = False
-
-        self._identity = identity
+        handed_on = state.cursor if state is not None and self.started else None
         self._fresh = state is None
-        self._started = state is not None and (state.cursor > 0 or state.capabilities is not None)
-        self._old_until = state.cursor if state and history else 0
-        self._ledger = Ledger(state.cursor if state and not history else 0)
-        self._joining = Joining(wanted=join, joined=state.joined if state else False, greeting_limit=greeting_limit)
-        self._deliveries = Deliveries(receipt_limit)
-        self._replay = Replay()
-        self._liveness = Liveness()
-        self._typing = TypingThrottle()
+        self._old_until = -1 if handed_on is None or not history else handed_on
         self._events: list[Event] = []
-        self._control: deque[ClientEvent] = deque()
-        self._connections = 0
-        self._online = False
-        self._dropped_at = float("-inf")
-        self._beats = 0
-        self._holes_until = 0
-        self._ending = False
-        self._end_deadline: float | None = None
-        self._end_written = False
-        self._end_echoed = False
+
+        self.notices = Notices()
+        self.ledger = Ledger(None if history else handed_on)
+        self.lines = Lines(lambda: self.ledger.highest)
+        self.scene = Scene(self.notices, self.lines, state, history=history)
+        self.joining = Joining(wanted=join, joined=state.joined if state else False, greeting_limit=greeting_limit)
+        self.deliveries = Deliveries(receipt_limit)
+        self.sending = Sending(self.deliveries, self.lines, self.notices, self.report)
+        self.end_request = EndRequest()
+        self._liveness, self._replay = Liveness(), Replay()
+        self._outbox = Outbox(
+            identity,
+            deliveries=self.deliveries,
+            end_request=self.end_request,
+            joining=self.joining,
+            liveness=self._liveness,
+            replay=self._replay,
+        )
+        self.connection = Connection(self._outbox, self._liveness, self._replay)
         if self.capabilities is not None:
-            self._liveness.set_interval(self.capabilities.heartbeat_interval_seconds)
+            self.connection.set_interval(self.capabilities.heartbeat_interval_seconds)
 
     # --- what can be seen ---
 
@@ -132,9 +119,9 @@ class Conversation:
             return SessionStatus.CLOSED
         if self.failure is not None:
             return SessionStatus.FAILED
-        if self._online and self._replay.over:
+        if self.connection.online and self._replay.over:
             return SessionStatus.OPEN
-        first = self._connections == 0 or (self._connections == 1 and self._online)
+        first = self.connection.number == (1 if self.connection.online else 0)
         return SessionStatus.CONNECTING if first else SessionStatus.RECONNECTING
 
     @property
@@ -145,48 +132,63 @@ class Conversation:
     @property
     def cursor(self) -> int:
         """The highest sequence up to which everything was handed on."""
-        return max(self._old_until, self._ledger.cursor)
+        return max(self._old_until, self.ledger.cursor)
 
     @property
     def cursor_to_ask(self) -> int:
         """The cursor for the next handshake."""
-        return self._ledger.cursor
+        return self.ledger.cursor
+
+    @property
+    def attempts(self) -> Attempts:
+        """The count of attempts to connect."""
+        return self.connection.attempts
+
+    @property
+    def questions(self) -> deque[Sent]:
+        """Messages proved not received: `resend` or `keep_back` each."""
+        return self.sending.questions
 
     @property
     def joined(self) -> bool:
         """Has the agent joined, now or before?"""
-        return self._joining.joined
+        return self.joining.joined
 
     @property
     def ready(self) -> bool:
         """Is the history in, and the agent there where it was asked for?"""
-        return self.status is SessionStatus.OPEN and (self._joining.joined or not self._joining.awaited)
+        return self.status is SessionStatus.OPEN and (self.joining.joined or not self.joining.awaited)
 
     @property
     def times_joined(self) -> int:
         """How often the agent has joined."""
-        return self._joining.times
+        return self.joining.times
 
     @property
     def join_received(self) -> bool:
         """Has the server the last request to join?"""
-        return self._joining.received
+        return self.joining.received
 
     @property
     def greeting_expected(self) -> bool:
         """Has an agent that was asked to join yet to greet? No question is sent meanwhile."""
-        return self._joining.greeting_expected
+        return self.joining.greeting_expected
+
+    @property
+    def ending(self) -> bool:
+        """Was the end asked for, and has it not come?"""
+        return self.end_request.made and self.end_reason is None
 
     @property
     def quiet(self) -> bool:
         """Is nothing under way, so that the socket can be renewed unnoticed?"""
-        idle = not self._deliveries and not self.scene.streaming and self.lines.active is None and not self._ending
-        return idle and self.ready
+        busy = self.deliveries or self.scene.streaming or self.lines.active is not None or self.end_request.made
+        return not busy and self.ready
 
     @property
     def messages(self) -> tuple[Message, ...]:
         """The transcript."""
-        return self.scene.messages(self._deliveries.unsettled)
+        return self.scene.messages(self.deliveries.unsettled)
 
     @property
     def max_message_size(self) -> int:
@@ -210,32 +212,26 @@ class Conversation:
 
     def opened(self, now: float) -> None:
         """The server answered 101."""
-        fresh = self._fresh and self._connections == 0
-        self._connections += 1
-        self._online = True
         self.failure = None
-        self._holes_until = self._ledger.highest
-        self.attempts.opened(now)
-        self._liveness.opened(now)
-        self._replay.opened(now, fresh=fresh, started=self._started, echoes=self._liveness.echoes)
-        self._beat()
+        self.ledger.opened()
+        self.connection.opened(now, fresh=self._fresh and self.connection.number == 0, started=self.started)
 
     def heard(self, now: float) -> None:
         """Bytes came, whatever they were."""
-        self._liveness.heard(now)
+        self.connection.heard(now)
 
     def receive(self, text: str, now: float) -> None:
         """A text frame came."""
-        self._liveness.heard(now)
+        self.connection.heard(now)
         if self.over:
             return
-        decoded = decode(text, replayed=not self._fresh or self._connections > 1)
+        decoded = decode(text, replayed=not self._fresh or self.connection.number > 1)
         if decoded.batch:
             self._replay.batch(now)
+            if decoded.sequence is not None:
+                self.ledger.envelope(decoded.sequence)
         for event in decoded.events:
             self._take(event, now, live=not decoded.batch)
-        if decoded.sequence is not None:
-            self._ledger.fill(decoded.sequence)
         if decoded.problems:
             self.report(ProtocolError(_joined_up(decoded.problems), surface="websocket"))
         self._settle(now)
@@ -246,7 +242,7 @@ class Conversation:
         if self.over:
             return
         if close_code == 1000:
-            self.end(EndReason.USER_END if self._end_echoed else EndReason.CLOSED_BY_SERVER, now)
+            self.end(self.end_request.reason_for_1000, now)
         elif close_code == 4001:
             error = make_error("connect.session_not_found", surface="websocket")
             self.report(error)
@@ -264,7 +260,7 @@ class Conversation:
         if self.over:
             return
         self._offline(now)
-        self._fail_deliveries(cause=error)
+        self.sending.fail_all(error)
         self.failure = error
         self._release(error)
 
@@ -274,23 +270,23 @@ class Conversation:
             return
         self._offline(now)
         self.closed = True
-        self._fail_deliveries(quietly=True)
+        self.sending.fail_all(quietly=True)
         self._release(make_error("client.session_closed"))
 
     def end(self, reason: str, now: float, error: PolyAIError | None = None) -> None:
         """The session is over at the server."""
-        if self.end_reason is not None:
+        if self.end_reason is not None or self.closed:
             return
         self.scene.cut_off(now)
         self._offline(now)
         self.end_reason = reason
         self.end_error = error
-        self._fail_deliveries(quietly=True)
+        self.sending.fail_all(quietly=True)
         self.notices.tell("on_session_end", reason, error)
         position = self.notices.position
         for turn in self.lines.all_turns():
             turn.end(ended_error(reason, error), position)
-            self._return_unread(turn)
+            self.scene.give_back(turn)
         self.lines.fail_waiters(ended_error(reason, error), position)
 
     # --- what the user does ---
@@ -302,62 +298,46 @@ class Conversation:
             MessageTooLargeError: Its frame is over the limit.
             ValueError: The ``client_event_id`` was used before, or the text cannot be encoded.
         """
-        if self._deliveries.is_used(client_event_id):
-            raise ValueError(f"The client_event_id {client_event_id!r} was used for another message of this session.")
-        custom = {**custom, "client_event_id": client_event_id}
-        event = ClientEvent(type=UserMessage.wire_type, payload={"text": text}, custom=custom)
-        frame = encode(event)
-        size = len(frame.encode())
-        if size > self.max_message_size:
-            raise make_error(
-                "client.message_too_large",
-                f"The message takes {size:,} bytes encoded, and the server takes {self.max_message_size:,}",
-                size=size,
-                limit=self.max_message_size,
-            )
-        message = Message(
-            role="user", text=text, custom=custom, client_event_id=client_event_id, delivery=Delivery.PENDING
-        )
-        return Sent(event, frame, message)
+        return self.sending.message(text, custom, client_event_id, self.max_message_size)
 
     def send(self, sent: Sent) -> None:
         """Send a message; it is written once nothing older is in doubt."""
-        if self._typing.stop():
-            self._control.append(_typing_event("TYPING_STATE_STOPPED"))
-        self._deliveries.add(sent)
+        self._outbox.stop_typing()
+        self.deliveries.add(sent)
 
-    def give_up(self, sent: Sent, error: PolyAIError | None = None) -> DeliveryError:
-        """Nobody waits for the receipt any longer: settle ``sent`` with what is known."""
-        never_written = sent.progress is Progress.QUEUED
-        return self._fail(sent, "not_received" if never_written else "unknown", error)
+    def give_up(self, sent: Sent) -> DeliveryError | None:
+        """Nobody waits for the receipt any longer: settle ``sent`` with what is known.
+
+        Returns:
+            What to raise; ``None`` where the receipt is in.
+        """
+        return self.sending.give_up(sent)
 
     def resend(self, sent: Sent) -> None:
         """The policy has no objection: the replay proved that ``sent`` was not received, so it cannot double."""
-        if sent.progress is Progress.ASKED:
-            sent.progress = Progress.QUEUED
+        self.sending.answer(sent, again=True)
 
     def keep_back(self, sent: Sent) -> None:
         """The policy says no."""
-        if sent.progress is Progress.ASKED:
-            self._fail(sent, "not_received")
+        self.sending.answer(sent, again=False)
 
     def type(self, now: float, *, active: bool) -> None:
         """The user types, or stopped."""
-        if not self._online:
+        if not self.connection.online:
             return
-        if active and self._typing.type(now):
-            self._control.append(_typing_event("TYPING_STATE_STARTED"))
-        elif not active and self._typing.stop():
-            self._control.append(_typing_event("TYPING_STATE_STOPPED"))
+        if active:
+            self._outbox.type(now)
+        else:
+            self._outbox.stop_typing()
 
     def leave(self, turn: Turn) -> None:
         """The turn's caller does not wait any longer; whole messages it will not see are for `next_message`."""
         self.lines.leave(turn)
-        self.scene.inbox.extendleft(reversed(turn.give_back()))
+        self.scene.give_back(turn)
 
     def ask_to_join(self, now: float) -> None:
         """Ask the agent to join, whatever was asked before."""
-        self._joining.ask_again()
+        self.joining.ask_again()
         self._settle(now)
 
     def ask_to_end(self, deadline: float | None) -> None:
@@ -365,214 +345,83 @@ class Conversation:
 
         Unconfirmed at the ``deadline``, it is over here all the same.
         """
-        self._ending = True
-        self._end_deadline = deadline
+        self.end_request.make(deadline)
         self.failure = None
-
-    @property
-    def ending(self) -> bool:
-        """Was the end asked for, and has it not come?"""
-        return self._ending and self.end_reason is None
 
     def take_frame(self, now: float) -> tuple[ClientEvent, str] | None:
         """The next frame to write, if there is one. From here on it counts as written."""
-        if not self._online or self.end_reason is not None:
-            return None
-        if self._control:
-            event = self._control.popleft()
-            if event.type == Heartbeat.wire_type:
-                self._liveness.sent(now)
-            elif event.type == RequestPolyAgentJoin.wire_type:
-                self._joining.writing()
-            return event, encode(event)
-        sent = self._deliveries.next_to_write()
-        if sent is not None:
-            self._deliveries.writing(sent, now)
-            return sent.event, sent.frame
-        if self._ending and not self._end_written:
-            self._end_written = True
-            event = ClientEvent(type=UserEndSession.wire_type)
-            return event, encode(event)
-        return None
+        return None if not self.connection.online or self.over else self._outbox.take(now)
 
     # --- time ---
 
     def due(self) -> float | None:
         """When `tick` will next have something to do; ``None`` = never."""
-        times = [
-            self._end_deadline,
+        if self.over:
+            return None
+        times = (
+            self.end_request.deadline,
             self.scene.due(),
-            self._joining.due(),
+            self.joining.due(),
+            self.deliveries.due(),
+            self.connection.due(awaited=self._proof_awaited),
             *(turn.due() for turn in self.lines.all_turns()),
-        ]
-        if self._online:
-            times += [
-                self._liveness.beat_due(),
-                self._liveness.dead_at(),
-                self._replay.due(),
-                self._typing.due(),
-                self._deliveries.due(),
-            ]
+        )
         return min((time for time in times if time is not None), default=None)
 
     def tick(self, now: float) -> None:
         """Time has passed."""
         if self.over:
             return
-        if self._end_deadline is not None and now >= self._end_deadline:
+        if self.end_request.deadline is not None and now >= self.end_request.deadline:
             self.end(EndReason.UNCONFIRMED, now)
             return
         self.scene.expire(now)
-        self._joining.tick(now)
-        if self._online:
-            self._tick_connection(now)
+        self.joining.tick(now)
+        probe = self.sending.tick(now, answered=self._liveness.last_answered)
+        self.connection.tick(now, awaited=self._proof_awaited, probe=probe)
         for turn in self.lines.all_turns():
-            self._tick_turn(turn, now)
+            if turn.deadline is not None and now >= turn.deadline and turn.sent is not None and not turn.received:
+                self.give_up(turn.sent)
+            turn.tick(now, self.notices.position)
+            if turn.done:
+                self.scene.give_back(turn)
         self._settle(now)
 
     def is_dead(self, now: float) -> bool:
         """Has nothing come for so long that the connection must be dead, whatever TCP says?"""
-        dead_at = self._liveness.dead_at()
-        return self._online and dead_at is not None and now >= dead_at
+        return self.connection.is_dead(now)
 
-    def _tick_connection(self, now: float) -> None:
-        if (beat := self._liveness.beat_due()) is not None and now >= beat:
-            self._beat()
-        if unprobed := self._deliveries.unprobed(now):
-            for sent in unprobed:
-                sent.probed = True
-            self._beat()
-        for sent in self._deliveries.overdue(now):
-            if self._liveness.last_answered > sent.written_at:
-                self.notices.tell("on_rate_limit", RateLimit(surface="websocket", certain=False))
-            self._fail(sent, "unknown")
-        if (stop := self._typing.due()) is not None and now >= stop and self._typing.stop():
-            self._control.append(_typing_event("TYPING_STATE_STOPPED"))
-        self._replay.tick(now)
-
-    def _tick_turn(self, turn: Turn, now: float) -> None:
-        if turn.deadline is not None and now >= turn.deadline and turn.sent is not None and not turn.received:
-            self.give_up(turn.sent)
-        turn.tick(now, self.notices.position)
-        self._return_unread(turn)
+    @property
+    def _proof_awaited(self) -> bool:
+        """Does anything depend on the end of the history?"""
+        return self.deliveries.doubtful or self.joining.to_be_asked()
 
     # --- events ---
 
     def _take(self, event: Event, now: float, *, live: bool) -> None:
         if self.over:
             return  # nothing follows the end
+        kind = type(event)
+        new = self.ledger.admit(event)
         if isinstance(event, Heartbeat):
-            self._heartbeat(event)
+            if live:
+                self.connection.heartbeat(event)
             return
-        if not self._ledger.admit(event):
+        if not new:
             return
         old = event.sequence is not None and event.sequence <= self._old_until
         self._events.append(event)
         if not old:
             self.notices.tell("on_event", event)
         self.scene.take(event, now, old=old)
-        handler = _HANDLERS.get(type(event))
-        if handler is not None:
-            handler(self, event, now, old)
-        if isinstance(event, _AGENTS_WORDS):
-            self._joining.spoke()
+        if (react := REACTIONS.get(kind)) is not None:
+            react(self, event, now, old)
+        if kind in _AGENTS_WORDS:
+            self.joining.spoke()
             if live:
                 self.attempts.spoke()
-        if live and not isinstance(event, SessionStart):
+        if live and kind is not SessionStart:
             self._replay.live_event()
-
-    def _heartbeat(self, event: Heartbeat) -> None:
-        self._ledger.admit(event)
-        tag = event.custom.get("client_event_id", self._identity)
-        if tag.partition(":")[0] == self._identity:  # else another connection's, which proves nothing about ours
-            self._liveness.answered()
-            self._replay.answered()
-
-    def _session_start(self, event: SessionStart, _: float, old: bool) -> None:
-        first = not self._started
-        self._started = True
-        self.capabilities = event.capabilities
-        self._liveness.set_interval(event.capabilities.heartbeat_interval_seconds)
-        if first and not old:
-            self.notices.tell("on_session_start", event.capabilities)
-        self._replay.session_started()
-
-    def _agent_joined(self, _: PolyAgentJoined, now: float, __: bool) -> None:
-        self._joining.agent_joined(now)
-
-    def _join_echo(self, _: RequestPolyAgentJoin, __: float, ___: bool) -> None:
-        self._joining.echoed()
-
-    def _end_echo(self, _: UserEndSession, __: float, ___: bool) -> None:
-        self._end_echoed = True
-
-    def _session_end(self, event: SessionEnd, now: float, _: bool) -> None:
-        self.end(_END_WORDS.get(event.reason, event.reason or EndReason.UNKNOWN), now)
-
-    def _user_message(self, event: UserMessage, now: float, old: bool) -> None:
-        sent = self._deliveries.echo(event)
-        if sent is not None:
-            message = self._deliveries.deliver(sent, event)
-            self.notices.tell("on_delivery", message)
-            self.scene.user_message(message)
-            if (turn := self.lines.active) is not None and turn.sent is sent:
-                self.scene.receipt(turn, event.sequence, now)
-            return
-        client_event_id = event.custom.get("client_event_id")
-        if client_event_id:
-            if self._deliveries.is_used(client_event_id):
-                return  # a second copy of the same message is still the same message
-            self._deliveries.note_used(client_event_id)
-        message = Message(
-            role="user",
-            message_id=event.message_id,
-            text=event.text,
-            sequence=event.sequence,
-            timestamp=event.timestamp,
-            custom=event.custom,
-            client_event_id=client_event_id,
-            replayed=event.replayed,
-        )
-        self.scene.user_message(message, old=old)
-
-    def _system_message(self, event: SystemMessage, now: float, old: bool) -> None:
-        if event.level is not SystemMessageLevel.ERROR or old:
-            return
-        client_event_id = event.custom.get("client_event_id")
-        entry = match_system_message(event.message)
-        error = make_error(entry, event.message, surface="websocket", event=event, client_event_id=client_event_id)
-        self.report(error)
-        if entry.code == "agent.start_failed":
-            self._joining.failed()
-        if entry.code == "agent.stream_failed":
-            self.scene.cut_off(now)
-        if entry.code == "session.not_found":
-            self.end(EndReason.SESSION_NOT_FOUND, now, error)
-        elif client_event_id is not None:
-            self._blame(client_event_id, error)
-        else:
-            before = self._dropped_at if event.replayed else None
-            # In the first history of a resumed session every error is older than the call that waits.
-            first_history = event.replayed and self._connections == 1
-            waiter = None if first_history else self.lines.longest_waiting(before)
-            if waiter is not None:
-                waiter.fail(error, self.notices.position)
-                self._return_unread(waiter)
-
-    def _blame(self, client_event_id: str, error: PolyAIError) -> None:
-        """``error`` was caused by the message of this id: whoever waits for that one is told, and nobody else."""
-        position = self.notices.position
-        turn = self.lines.active
-        if turn is not None and turn.sent is not None and turn.sent.client_event_id == client_event_id:
-            turn.fail(error, position)
-            self._return_unread(turn)
-        for sent in self._deliveries:
-            if sent.client_event_id == client_event_id:
-                sent.refused_by = error
-
-    def _return_unread(self, waiter: Any) -> None:
-        if isinstance(waiter, Turn) and waiter.done:
-            self.scene.inbox.extendleft(reversed(waiter.give_back()))
 
     # --- consequences ---
 
@@ -586,93 +435,34 @@ class Conversation:
             limit = RateLimit(surface=error.surface, retry_after=error.retry_after, certain=True, error=error)
             self.notices.tell("on_rate_limit", limit)
 
-    def _settle(self, now: float) -> None:
-        """Draw the conclusions: what the history proved, and what has to be asked."""
-        if self.over or not self._online:
-            return
-        if self._replay.proved and self._holes_until:
-            self._ledger.accept_holes(self._holes_until)
-            self._holes_until = 0
-        if self._replay.proved:
-            for sent in self._deliveries.in_doubt():
-                sent.progress = Progress.ASKED
-                self.questions.append(sent)
-        if self._replay.over and not self._ending and self._joining.to_be_asked():
-            self._joining.queue(now)
-            self._control.append(ClientEvent(type=RequestPolyAgentJoin.wire_type))
+    def fail(self, waiter: Waiter, error: PolyAIError) -> None:
+        """A call that waits is ended by ``error``."""
+        waiter.fail(error, self.notices.position)
+        if isinstance(waiter, Turn):
+            self.scene.give_back(waiter)
 
-    def _beat(self) -> None:
-        self._beats += 1
-        custom = {"client_event_id": f"{self._identity}:{self._beats}"}
-        self._control.append(ClientEvent(type=Heartbeat.wire_type, custom=custom))
+    def _settle(self, now: float) -> None:
+        """Draw the conclusions from a history that is over: what is missing in it, and what has to be asked."""
+        if self.over or not self._replay.proved:
+            return
+        self.ledger.accept_holes()
+        self.sending.prove_missing()
+        if not self.end_request.made and self.joining.to_be_asked():
+            self._outbox.join(now)
 
     def _offline(self, now: float) -> None:
-        if self._online:
-            self._online = False
-            self._dropped_at = now
-            self.attempts.dropped(now)
-        self._control.clear()
-        self.questions.clear()
-        self._deliveries.dropped()
-        self._joining.dropped()
-        self._liveness.closed()
-        self._replay.closed()
-        self._typing.forget()
-        self._end_written = False
-
-    def _fail(self, sent: Sent, outcome: str, cause: PolyAIError | None = None) -> DeliveryError:
-        text = {
-            "not_received": "The message was not received, and can be sent again",
-            "unknown": "No receipt came for the message; the agent may have got it",
-        }[outcome]
-        error = make_error(
-            "client.not_delivered",
-            text,
-            outcome=outcome,
-            client_event_id=sent.client_event_id,
-            surface="websocket",
-        )
-        error.__cause__ = cause
-        assert isinstance(error, DeliveryError)  # noqa: S101 - the table says so
-        if not sent.settled:
-            message = self._deliveries.fail(sent, error)
-            self.report(error)
-            self.notices.tell("on_delivery", message)
-            if (turn := self.lines.active) is not None and turn.sent is sent:
-                turn.fail(error, self.notices.position)
-        return error
-
-    def _fail_deliveries(self, cause: PolyAIError | None = None, *, quietly: bool = False) -> None:
-        """No receipt will come; ``quietly``: what every waiting call is told says it all."""
-        for sent in self._deliveries:
-            if quietly:
-                self.notices.tell("on_delivery", self._deliveries.fail(sent, None))
-            else:
-                self.give_up(sent, cause)
+        self.connection.closed(now)
+        self.deliveries.dropped()
+        self.joining.dropped()
 
     def _release(self, error: PolyAIError) -> None:
         position = self.notices.position
         for turn in self.lines.all_turns():
             turn.close(error, position)
-            self._return_unread(turn)
+            self.scene.give_back(turn)
         self.lines.fail_waiters(error, position)
-
-
-def _typing_event(state: str) -> ClientEvent:
-    return ClientEvent(type="EVENT_TYPE_USER_TYPING", payload={"state": state})
 
 
 def _joined_up(problems: tuple[str, ...]) -> str:
     more = len(problems) - 1
     return problems[0] + (f" ({more} more of the kind.)" if more else "")
-
-
-_HANDLERS: Final[dict[type[Event], Callable[[Any, Any, float, bool], None]]] = {
-    SessionStart: Conversation._session_start,
-    SessionEnd: Conversation._session_end,
-    PolyAgentJoined: Conversation._agent_joined,
-    RequestPolyAgentJoin: Conversation._join_echo,
-    UserEndSession: Conversation._end_echo,
-    UserMessage: Conversation._user_message,
-    SystemMessage: Conversation._system_message,
-}

@@ -2,7 +2,7 @@
 
 A message is *queued* until it is written, *written* until its echo is there, *in doubt* when the socket went away in
 between, and then settled: delivered, or failed with what is known. Only a replay takes a message out of doubt, and
-only then may it be sent again: never two copies under way at once.
+only then may it be sent again: never two copies under way at once, and none overtakes an older one (`pitfalls.md` 3).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from attrs import evolve
 
 from polyai_sync.messages import Delivery, Message
+from polyai_sync.protocol.liveness import PROBE_AFTER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
     from polyai_sync.hooks import ClientEvent
 
 __all__ = ["Deliveries", "Progress", "Sent"]
-
-PROBE_AFTER: Final = 5.0
-"""Seconds without a receipt after which a heartbeat asks whether the connection lives."""
 
 REMEMBERED_FAILURES: Final = 256
 """Failed messages that a late echo can still turn into delivered ones."""
@@ -44,15 +42,15 @@ class Progress(Enum):
 class Sent:
     """One message on its way. Owned by `Deliveries`."""
 
-    __slots__ = ("error", "event", "frame", "message", "probed", "progress", "refused_by", "written_at")
+    __slots__ = ("error", "event", "frame", "message", "progress", "refused_by", "written_at")
 
     def __init__(self, event: ClientEvent, frame: str, message: Message) -> None:
         self.event = event
         self.frame = frame
         self.message = message
         self.progress = Progress.QUEUED
-        self.written_at = 0.0
-        self.probed = False
+        self.written_at: float | None = None
+        """When it was last written; ``None`` where it never was."""
         self.error: DeliveryError | None = None
         self.refused_by: PolyAIError | None = None
         """The error that the server tied to this message, if it sent one."""
@@ -67,9 +65,14 @@ class Sent:
         """Is its fate known, as far as it ever will be?"""
         return self.progress is Progress.SETTLED
 
+    @property
+    def outcome(self) -> str:
+        """What can be said of it without a receipt: ``not_received`` where that is certain, else ``unknown``."""
+        return "not_received" if self.progress in {Progress.QUEUED, Progress.ASKED} else "unknown"
+
 
 class Deliveries:
-    """The messages of this session that have no receipt yet, oldest first.
+    """The messages of this session that have no receipt yet, oldest first. No call costs more where more are pending.
 
     Args:
         limit: Seconds to wait for a receipt; ``None`` = for ever.
@@ -79,8 +82,10 @@ class Deliveries:
         self._limit = limit
         self._open: OrderedDict[str, Sent] = OrderedDict()
         self._failed: OrderedDict[str, Sent] = OrderedDict()
-        self._written: OrderedDict[str, Sent] = OrderedDict()
         self._unwritten: OrderedDict[str, Sent] = OrderedDict()
+        self._written: OrderedDict[str, Sent] = OrderedDict()
+        self._unprobed: OrderedDict[str, Sent] = OrderedDict()
+        self._in_doubt: OrderedDict[str, Sent] = OrderedDict()
         self._used: set[str] = set()
 
     def __iter__(self) -> Iterator[Sent]:
@@ -94,6 +99,20 @@ class Deliveries:
         """For the transcript: failed sends, then pending ones."""
         return tuple(sent.message for sent in (*self._failed.values(), *self._open.values()))
 
+    @property
+    def unwritten(self) -> bool:
+        """Does any message wait to be written, or to be written again?"""
+        return bool(self._unwritten)
+
+    @property
+    def doubtful(self) -> bool:
+        """Is any message in doubt?"""
+        return bool(self._in_doubt)
+
+    def find(self, client_event_id: str) -> Sent | None:
+        """The message of this id that is under way."""
+        return self._open.get(client_event_id)
+
     def is_used(self, client_event_id: str) -> bool:
         """Was this id a message's already?"""
         return client_event_id in self._used
@@ -101,6 +120,8 @@ class Deliveries:
     def note_used(self, client_event_id: str) -> None:
         """Another connection used this id."""
         self._used.add(client_event_id)
+
+    # --- on the way out ---
 
     def add(self, sent: Sent) -> None:
         """A new message, queued."""
@@ -114,35 +135,46 @@ class Deliveries:
 
     def writing(self, sent: Sent, now: float) -> None:
         """``sent`` is being handed to the socket: from here on it may have arrived."""
-        if sent.settled:
-            return
         sent.progress = Progress.WRITTEN
         sent.written_at = now
-        sent.probed = False
-        self._unwritten.pop(sent.client_event_id, None)
-        self._written[sent.client_event_id] = sent
+        key = sent.client_event_id
+        self._unwritten.pop(key, None)
+        self._written[key] = self._unprobed[key] = sent
 
     def dropped(self) -> None:
         """The socket is gone: what was written is in doubt, what was not is still queued."""
-        for sent in self._open.values():
-            if sent.progress in {Progress.WRITTEN, Progress.ASKED}:
-                sent.progress = Progress.IN_DOUBT
+        for sent in self._written.values():
+            sent.progress = Progress.IN_DOUBT
+        self._in_doubt.update(self._written)
         self._written.clear()
+        self._unprobed.clear()
         self._unwritten = OrderedDict(self._open)
 
-    def in_doubt(self) -> list[Sent]:
-        """Those that only a replay can tell about."""
-        return [sent for sent in self._open.values() if sent.progress is Progress.IN_DOUBT]
+    def prove_missing(self) -> list[Sent]:
+        """A replay is over, and those in doubt were not in it: the policy is to be asked about each of these."""
+        missing = list(self._in_doubt.values())
+        self._in_doubt.clear()
+        for sent in missing:
+            sent.progress = Progress.ASKED
+        return missing
+
+    # --- settled ---
 
     def echo(self, event: UserMessage) -> Sent | None:
-        """The echo of one of ours, by its ``client_event_id``, else the oldest pending one of equal text."""
+        """Whose echo is this? Of the message of its ``client_event_id``, also where that had been given up.
+
+        An echo without one confirms the oldest pending send of equal text, else one that was given up.
+        """
         client_event_id = event.custom.get("client_event_id")
         if client_event_id:
             return self._open.get(client_event_id) or self._failed.get(client_event_id)
         for sent in self._open.values():
-            if sent.progress is not Progress.QUEUED and sent.message.text == event.text:
+            if sent.written_at is None:
+                break  # and so is everything behind it
+            if sent.message.text == event.text:
                 return sent
-        return None
+        given_up = (sent for sent in self._failed.values() if sent.written_at is not None)
+        return next((sent for sent in given_up if sent.message.text == event.text), None)
 
     def deliver(self, sent: Sent, event: UserMessage) -> Message:
         """Settle ``sent`` by its echo; a late echo turns a failure into a success."""
@@ -160,44 +192,53 @@ class Deliveries:
         return sent.message
 
     def fail(self, sent: Sent, error: DeliveryError | None) -> Message:
-        """Settle ``sent`` as failed, with what is known."""
+        """Settle ``sent`` as failed, with what is known. It is never written from here on."""
         sent.message = evolve(sent.message, delivery=Delivery.FAILED)
         sent.error = error
         self._close(sent)
         self._failed[sent.client_event_id] = sent
         while len(self._failed) > REMEMBERED_FAILURES:
-            self._failed.popitem(last=False)
+            forgotten, _ = self._failed.popitem(last=False)
+            self._used.discard(forgotten)  # its late echo is then a message like any other
         return sent.message
+
+    # --- time ---
 
     def overdue(self, now: float) -> list[Sent]:
         """Those whose receipt did not come in time."""
-        if self._limit is None:
-            return []
-        return list(self._head(now - self._limit))
+        return [] if self._limit is None else _older(self._written, now - self._limit)
 
-    def unprobed(self, now: float) -> list[Sent]:
-        """Those without a receipt for so long that the connection should be asked."""
-        return [sent for sent in self._head(now - PROBE_AFTER) if not sent.probed]
+    def probe(self, now: float) -> bool:
+        """Has one been without a receipt for so long that the connection should be asked? Once for each."""
+        unprobed = _older(self._unprobed, now - PROBE_AFTER)
+        for sent in unprobed:
+            del self._unprobed[sent.client_event_id]
+        return bool(unprobed)
 
     def due(self) -> float | None:
-        """When `overdue` or `unprobed` will next have something to say."""
-        times = []
-        for sent in self._written.values():
-            if self._limit is not None:
-                times.append(sent.written_at + self._limit)
-            if not sent.probed:
-                times.append(sent.written_at + PROBE_AFTER)
-                break  # those behind it were written later
-        return min(times, default=None)
-
-    def _head(self, written_until: float) -> Iterator[Sent]:
-        for sent in tuple(self._written.values()):
-            if sent.written_at > written_until:
-                return
-            yield sent
+        """When `overdue` or `probe` will next have something to say."""
+        times = [_first(self._unprobed, PROBE_AFTER)]
+        if self._limit is not None:
+            times.append(_first(self._written, self._limit))
+        return min((time for time in times if time is not None), default=None)
 
     def _close(self, sent: Sent) -> None:
         sent.progress = Progress.SETTLED
-        self._open.pop(sent.client_event_id, None)
-        self._written.pop(sent.client_event_id, None)
-        self._unwritten.pop(sent.client_event_id, None)
+        for messages in (self._open, self._unwritten, self._written, self._unprobed, self._in_doubt):
+            messages.pop(sent.client_event_id, None)
+
+
+def _older(messages: OrderedDict[str, Sent], written_until: float) -> list[Sent]:
+    """The first of ``messages``, which are in the order of their writing."""
+    found = []
+    for sent in messages.values():
+        if sent.written_at is None or sent.written_at > written_until:
+            break
+        found.append(sent)
+    return found
+
+
+def _first(messages: OrderedDict[str, Sent], seconds: float) -> float | None:
+    """When the first of ``messages`` has waited for ``seconds``."""
+    sent = next(iter(messages.values()), None)
+    return None if sent is None or sent.written_at is None else sent.written_at + seconds

@@ -10,10 +10,10 @@ __all__ = ["Joining"]
 
 class _Request(Enum):
     NONE = "none"
-    WANTED = "wanted"
+    WANTED = "wanted"  # asked for by the user or a policy, whatever the history holds
     QUEUED = "queued"
     UNDER_WAY = "under way"
-    IN_DOUBT = "in doubt"
+    IN_DOUBT = "in doubt"  # its socket died before the echo: the replay will tell
     RECEIVED = "received"
 
 
@@ -29,6 +29,7 @@ class Joining:
     def __init__(self, *, wanted: bool, joined: bool, greeting_limit: float | None) -> None:
         self._wanted = wanted
         self._request = _Request.NONE
+        self._queued_for = _Request.NONE
         self.joined = joined
         self.times = 0
         """How often the agent joined."""
@@ -46,18 +47,25 @@ class Joining:
         """Has the server the last request?"""
         return self._request is _Request.RECEIVED
 
+    @property
+    def greeting_expected(self) -> bool:
+        """Has an agent that we asked to join yet to greet? A question would take the greeting for its answer."""
+        return self._greeting_until is not None
+
     def ask_again(self) -> None:
-        """Ask, whatever was asked before."""
-        self._request = _Request.WANTED
+        """Ask, whatever was asked before; a request that is not written yet is the one."""
+        if self._request is not _Request.QUEUED:
+            self._request = _Request.WANTED
 
     def to_be_asked(self) -> bool:
         """The history is known: does it have to be asked now?"""
-        if self._request is _Request.WANTED:
-            return True
-        return self._wanted and not self.joined and self._request in {_Request.NONE, _Request.IN_DOUBT}
+        if self._request is _Request.NONE:
+            return self._wanted and not self.joined
+        return self._request in {_Request.WANTED, _Request.IN_DOUBT}
 
     def queue(self, now: float) -> None:
         """It will be asked as soon as it can be written; the first that the agent then says is its greeting."""
+        self._queued_for = self._request
         self._request = _Request.QUEUED
         self._greeting_until = now + self._greeting_limit
         self._joined_since = False
@@ -66,32 +74,42 @@ class Joining:
         """The request is being written."""
         self._request = _Request.UNDER_WAY
 
+    def dropped(self) -> None:
+        """The socket is gone: the replay will show whether a written request arrived."""
+        if self._request is _Request.UNDER_WAY:
+            self._request = _Request.IN_DOUBT
+        elif self._request is _Request.QUEUED:
+            self._request = self._queued_for
+
     def echoed(self) -> None:
-        """The server has it."""
+        """The server has it (or has had one before, as the history tells)."""
         if self._request not in {_Request.WANTED, _Request.QUEUED}:
             self._request = _Request.RECEIVED
 
     def agent_joined(self, now: float) -> None:
-        """The agent is there."""
+        """The agent is there; a request whose echo is missing did arrive."""
         self.joined = True
         self.times += 1
+        if self._request in {_Request.UNDER_WAY, _Request.IN_DOUBT}:
+            self._request = _Request.RECEIVED
         if self._greeting_until is not None:
             self._greeting_until = now + self._greeting_limit
             self._joined_since = True
 
-    @property
-    def greeting_expected(self) -> bool:
-        """Has an agent that we asked to join yet to greet? A question would take the greeting for its answer."""
-        return self._greeting_until is not None
+    def failed(self, *, before_us: bool) -> None:
+        """The agent could not start: there will be no greeting.
+
+        Args:
+            before_us: It failed before this client came back to the session; it is asked afresh, once.
+        """
+        self._greeting_until = None
+        if before_us and self._request is _Request.RECEIVED:
+            self._request = _Request.NONE
 
     def spoke(self) -> None:
         """The agent says something."""
         if self._joined_since:
             self._greeting_until = None
-
-    def failed(self) -> None:
-        """The agent could not start: there will be no greeting."""
-        self._greeting_until = None
 
     def due(self) -> float | None:
         """When `tick` will have something to do."""
@@ -101,10 +119,3 @@ class Joining:
         """Time has passed."""
         if self._greeting_until is not None and now >= self._greeting_until:
             self._greeting_until = None
-
-    def dropped(self) -> None:
-        """The socket is gone: the replay will show whether the request arrived."""
-        if self._request is _Request.UNDER_WAY:
-            self._request = _Request.IN_DOUBT
-        elif self._request is _Request.QUEUED:
-            self._request = _Request.WANTED

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -15,26 +15,33 @@ REMEMBERED_IDS: Final = 4096
 """Ids kept to recognise a duplicate. What is older is recognised by its sequence."""
 
 MAX_HOLES: Final = 512
-"""Holes kept open. A server whose numbering skips that often leaves numbers out on purpose."""
+"""Holes kept apart. A server whose numbering skips that often leaves numbers out on purpose."""
+
+MAX_ENVELOPES: Final = 64
 
 
 class Ledger:
     """Remembers what was seen, in memory that does not grow with the conversation.
 
     Sequences are kept as disjoint intervals ``[first, last]``, in order. One interval is the rule; each hole adds
-    one. Ids are kept for the last few thousand events: two events may share a sequence, and an event without an id
-    is told apart by its sequence and type.
+    one. A hole that a replay did not fill is *accepted*: it holds the cursor back no longer, but what turns up in it
+    all the same is still new. Ids are kept for the last few thousand events: two events may share a sequence, and an
+    event without an id is told apart by its sequence and type.
 
     Args:
         handed_on: The cursor of a resumed session. What is at or below it was handed on by somebody else, and is a
-            duplicate however the server replays it.
+            duplicate however the server replays it. ``None``: nothing was.
     """
 
-    def __init__(self, handed_on: int = 0) -> None:
+    def __init__(self, handed_on: int | None = None) -> None:
         self._starts: list[int] = [0]
-        self._ends: list[int] = [handed_on]
+        self._ends: list[int] = [handed_on or 0]
         self._ids: OrderedDict[str, int] = OrderedDict()
-        self._forgotten = handed_on or -1
+        self._forgotten = -1 if handed_on is None else handed_on
+        self._accepted = 0
+        self._known_at_open = -1
+        self._replayed_until = -1
+        self._envelopes: deque[int] = deque(maxlen=MAX_ENVELOPES)
 
     @property
     def highest(self) -> int:
@@ -44,12 +51,13 @@ class Ledger:
     @property
     def cursor(self) -> int:
         """The highest sequence up to which nothing is known to be missing."""
-        return self._ends[0]
+        return self._ends[bisect_right(self._starts, self._accepted) - 1]
 
-    @property
-    def has_holes(self) -> bool:
-        """Is anything known to be missing?"""
-        return len(self._starts) > 1
+    def opened(self) -> None:
+        """A connection is open: what it repeats of what is known shows how far its replay reaches."""
+        self._known_at_open = self.highest
+        self._replayed_until = -1
+        self._envelopes.clear()
 
     def admit(self, event: Event) -> bool:
         """Take note of ``event``; is it a new one?
@@ -59,9 +67,11 @@ class Ledger:
         sequence = event.sequence
         if sequence is None:
             return True
+        if self._replayed_until < sequence <= self._known_at_open:
+            self._replayed_until = sequence
         key = event.id or f"\0{sequence} {event.type}"
         if key in self._ids:
-            self._add(sequence)
+            self._add(sequence)  # an id may come again under another sequence
             return False
         if sequence <= self._forgotten and self._covers(sequence):
             return False
@@ -69,21 +79,30 @@ class Ledger:
         if len(self._ids) > REMEMBERED_IDS:
             _, forgotten = self._ids.popitem(last=False)
             self._forgotten = max(self._forgotten, forgotten)
+        if self._envelopes:
+            self._pass_envelopes(sequence)
         self._add(sequence)
         return True
 
-    def fill(self, sequence: int) -> None:
-        """Count ``sequence`` as seen: an envelope (a batch) used it up, and no event has it."""
-        self._add(sequence)
+    def envelope(self, sequence: int) -> None:
+        """A batch has a number of its own.
 
-    def accept_holes(self, up_to: int) -> None:
-        """A replay that reached ``up_to`` did not fill the holes below: there is nothing in them.
-
-        An event that turns up in an accepted hole all the same is still new, as long as its place is remembered.
+        It counts as seen once an event above it came: until then it may be the number of an event still to come.
         """
-        while len(self._starts) > 1 and self._starts[1] <= up_to:
-            self._ends[0] = self._ends[1]
-            del self._starts[1], self._ends[1]
+        self._envelopes.append(sequence)
+
+    def accept_holes(self) -> None:
+        """The replay is over: the holes it passed without filling them have nothing in them.
+
+        A replay has passed a hole when it repeated something known from above it. One that repeated nothing, because
+        the server had none to give this time, says nothing.
+        """
+        self._accepted = max(self._accepted, self._replayed_until)
+
+    def _pass_envelopes(self, sequence: int) -> None:
+        for number in [number for number in self._envelopes if number < sequence]:
+            self._envelopes.remove(number)
+            self._add(number)
 
     def _covers(self, sequence: int) -> bool:
         index = bisect_right(self._starts, sequence) - 1
@@ -95,9 +114,9 @@ class Ledger:
             ends[-1] = sequence
             return
         index = bisect_right(starts, sequence) - 1
-        if index >= 0 and sequence <= ends[index]:
+        if sequence <= ends[index]:
             return
-        joins_left = index >= 0 and ends[index] + 1 == sequence
+        joins_left = ends[index] + 1 == sequence
         joins_right = index + 1 < len(starts) and starts[index + 1] == sequence + 1
         if joins_left and joins_right:
             ends[index] = ends[index + 1]
@@ -109,5 +128,6 @@ class Ledger:
         else:
             starts.insert(index + 1, sequence)
             ends.insert(index + 1, sequence)
-            if len(starts) > MAX_HOLES:
-                self.accept_holes(starts[1])
+            if len(starts) > MAX_HOLES:  # the oldest hole is forgotten, and with it that it was one
+                ends[0] = ends[1]
+                del starts[1], ends[1]

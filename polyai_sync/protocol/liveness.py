@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Final
 
-__all__ = ["Attempts", "Liveness", "TypingThrottle"]
+__all__ = ["PROBE_AFTER", "Attempts", "Liveness", "TypingThrottle"]
 
 DEFAULT_INTERVAL: Final = 30.0
 SHORTEST: Final = 1.0
 LONGEST: Final = 300.0
 SILENT_INTERVALS: Final = 2.5
+MAX_OUTSTANDING: Final = 64
+PROBE_AFTER: Final = 5.0
+"""Seconds without the answer that is waited for, after which a heartbeat asks whether the connection lives."""
+
 LIVED: Final = 30.0
 """Seconds after which a connection has lived, and attempts are counted from 1 again."""
 
@@ -22,10 +27,12 @@ class Liveness:
 
     def __init__(self) -> None:
         self._interval: float | None = DEFAULT_INTERVAL
-        self._next_beat: float | None = None
+        self._queued = False
+        self._last_sent: float | None = None
         self._last_heard = 0.0
         self._unanswered_since: float | None = None
-        self._outstanding: list[float] = []
+        self._outstanding: deque[tuple[int, float]] = deque(maxlen=MAX_OUTSTANDING)
+        self._numbered = False
         self.echoes = False
         """Has a heartbeat of this session ever come back?"""
         self.last_answered = float("-inf")
@@ -33,56 +40,72 @@ class Liveness:
 
     def set_interval(self, seconds: float | None) -> None:
         """Take the server's interval: clamped; ``None`` = it gave none; 0 = no rhythm."""
-        if seconds is None:
+        if seconds is None or seconds < 0:
             self._interval = DEFAULT_INTERVAL
-        elif seconds <= 0:
+        elif seconds == 0:
             self._interval = None
         else:
             self._interval = min(max(seconds, SHORTEST), LONGEST)
-        if self._interval is None:
-            self._next_beat = None
-        elif self._next_beat is not None or self._outstanding:
-            self._next_beat = self._last_sent + self._interval
 
     def opened(self, now: float) -> None:
         """A socket is open: nothing is outstanding on it, and it has just been heard."""
-        self._outstanding.clear()
-        self._unanswered_since = None
+        self.closed()
         self._last_heard = now
-        self._next_beat = None
 
     def closed(self) -> None:
         """No socket: no beats."""
         self._outstanding.clear()
         self._unanswered_since = None
-        self._next_beat = None
+        self._last_sent = None
+        self._queued = False
 
-    def sent(self, now: float) -> None:
-        """A heartbeat is being written."""
-        self._outstanding.append(now)
+    def queue(self) -> bool:
+        """A heartbeat is wanted; is another one to be written? One that waits already will do."""
+        wanted, self._queued = not self._queued, True
+        return wanted
+
+    def sent(self, number: int, now: float) -> None:
+        """Heartbeat ``number`` is being written."""
+        self._queued = False
+        self._outstanding.append((number, now))
         if self._unanswered_since is None:
             self._unanswered_since = now
-        self._next_beat = None if self._interval is None else now + self._interval
+        self._last_sent = now
 
     def heard(self, now: float) -> None:
         """Something came from the server."""
         self._last_heard = now
         self._unanswered_since = None
 
-    def answered(self) -> None:
-        """A heartbeat came back: the oldest one that had not."""
-        self.echoes = True
-        if self._outstanding:
-            self.last_answered = self._outstanding.pop(0)
+    def answered(self, number: int | None) -> bool:
+        """A heartbeat came back live; was it one of this connection?
 
-    @property
-    def outstanding(self) -> bool:
-        """Is an answer to a heartbeat awaited?"""
-        return bool(self._outstanding)
+        Args:
+            number: The number it was sent with; ``None`` where the echo lost it. Such an echo counts for the oldest
+                heartbeat under way, unless the server is known to keep the numbers: then it is somebody else's.
+        """
+        if number is None:
+            if self._numbered or not self._outstanding:
+                return False
+            number = self._outstanding[0][0]
+        elif number in (outstanding for outstanding, _ in self._outstanding):
+            self._numbered = True
+        else:
+            return False
+        self.echoes = True
+        while self._outstanding and self._outstanding[0][0] <= number:
+            _, self.last_answered = self._outstanding.popleft()
+        return True
 
     def beat_due(self) -> float | None:
         """When the next heartbeat is due."""
-        return self._next_beat
+        if self._interval is None or self._last_sent is None or self._queued:
+            return None
+        return self._last_sent + self._interval
+
+    def probe_due(self) -> float | None:
+        """When to ask again for an echo that does not come."""
+        return None if self._last_sent is None or self._queued else self._last_sent + PROBE_AFTER
 
     def dead_at(self) -> float | None:
         """When the connection counts as dead if nothing comes until then."""
@@ -91,10 +114,6 @@ class Liveness:
         if self._unanswered_since is not None:
             return max(self._last_heard, self._unanswered_since) + SILENT_INTERVALS * DEFAULT_INTERVAL
         return None
-
-    @property
-    def _last_sent(self) -> float:
-        return self._outstanding[-1] if self._outstanding else self._last_heard
 
 
 class Attempts:
@@ -132,26 +151,28 @@ class TypingThrottle:
     """Started at most once in 3 s, stopped by itself after 5 s (`api.md`, ``typing``)."""
 
     def __init__(self) -> None:
-        self._started_at: float | None = None
+        self._started_at = float("-inf")
         self._stop_at: float | None = None
 
     def type(self, now: float) -> bool:
         """The user types; is "started" to be sent?"""
-        self._stop_at = now + TYPING_STOPS_AFTER
-        if self._started_at is not None and now - self._started_at < TYPING_EVERY:
-            return False
-        self._started_at = now
-        return True
+        if now - self._started_at >= TYPING_EVERY:
+            self._started_at = now
+            self._stop_at = now + TYPING_STOPS_AFTER
+            return True
+        if self._stop_at is not None:
+            self._stop_at = now + TYPING_STOPS_AFTER
+        return False
 
     def stop(self) -> bool:
-        """The user stopped, or sent; is "stopped" to be sent?"""
+        """The user stopped, or sent; is "stopped" to be sent? Only where "started" was."""
         was_typing = self._stop_at is not None
         self._stop_at = None
         return was_typing
 
     def forget(self) -> None:
         """The socket is gone, and with it what was said on it."""
-        self._started_at = None
+        self._started_at = float("-inf")
         self._stop_at = None
 
     def due(self) -> float | None:

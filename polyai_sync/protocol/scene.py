@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, Any, Final
+
+from attrs import evolve
 
 from polyai_sync.events import (
     Event,
@@ -20,15 +21,17 @@ from polyai_sync.events import (
 )
 from polyai_sync.messages import Handoff, Message, Participant, Role
 from polyai_sync.protocol import handoffs
-from polyai_sync.protocol.streams import Stream, Streams
-from polyai_sync.protocol.transcript import Transcript
-from polyai_sync.protocol.turns import Lines, Turn
+from polyai_sync.protocol.inbox import Inbox
+from polyai_sync.protocol.streams import Growth, Stream, Streams
+from polyai_sync.protocol.transcript import Place, Transcript
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
+    from polyai_sync.protocol.lines import Lines
     from polyai_sync.protocol.notices import Notices
-    from polyai_sync.state import SessionState
+    from polyai_sync.protocol.turns import Turn
+    from polyai_sync.state import OpenStream, SessionState
 
 __all__ = ["Scene"]
 
@@ -36,73 +39,77 @@ __all__ = ["Scene"]
 class Scene:
     """The content of a conversation, apart from how it travels.
 
+    An *old* event is one that an earlier client handed on. It rebuilds what was said, and is news to nobody.
+
     Args:
         notices: Where plugins' news go.
+        lines: Who waits for an answer.
         state: Where a resumed session was left.
+        history: It is rebuilt from its beginning.
     """
 
-    def __init__(self, notices: Notices, state: SessionState | None = None) -> None:
+    def __init__(self, notices: Notices, lines: Lines, state: SessionState | None = None, *, history: bool) -> None:
         self.agent: Participant | None = state.agent if state else None
         self.live_agent: Participant | None = state.live_agent if state else None
         self.handoff: Handoff = state.handoff if state else Handoff()
         self.language: str | None = state.language if state else None
-        self.lines = Lines()
-        self.inbox: deque[Message] = deque()
-        """Agents' complete messages that no call has returned."""
-        self.births = 0
-        """How many events there have been; an event's number is when its message was born."""
+        self.inbox = Inbox()
+        self._lines = lines
         self._notices = notices
-        self._streams = Streams()
+        self._births = 0
+        self._streams = Streams(state.streams if state and not history else ())
         self._transcript = Transcript()
-        self._born: dict[tuple[str, str], tuple[int, int | None]] = {}
 
     @property
     def streaming(self) -> bool:
         """Does a message grow at this moment?"""
         return bool(self._streams)
 
+    @property
+    def streams(self) -> tuple[OpenStream, ...]:
+        """What the growing messages hold, for a session's state."""
+        return self._streams.keep()
+
     def messages(self, unsettled: Iterable[Message]) -> tuple[Message, ...]:
         """The transcript, with the messages that have no receipt yet at its end."""
         return self._transcript.view((stream.message() for stream in self._streams), unsettled)
 
     def take(self, event: Event, now: float, *, old: bool) -> None:
-        """Take in an event; an ``old`` one rebuilds what was, and is news to nobody."""
-        self.births += 1
-        handler = _HANDLERS.get(type(event))
-        if handler is not None:
-            handler(self, event, now, old)
-        handoff = handoffs.advance(self.handoff, event)
-        if handoff != self.handoff:
-            self.handoff = handoff
-            if not old:
-                self._notices.tell("on_handoff", handoff)
-                if turn := self.lines.active:
-                    turn.handoff(handoff, begins=isinstance(event, handoffs.BEGINNINGS), now=now)
+        """Take in an event."""
+        self._births += 1
+        kind = type(event)
+        if (say := _WORDS.get(kind)) is not None:
+            say(self, event, now, old)
+        elif not old:
+            if (change := _CHANGES.get(kind)) is not None:
+                change(self, event)
+            elif kind in _ACTIVITY and (turn := self._lines.active) is not None:
+                turn.activity(now)
+            self._advance_handoff(event, now)
 
     def user_message(self, message: Message, *, old: bool = False) -> None:
         """A user's message is settled, ours or another connection's."""
-        self._transcript.add(message)
+        self._transcript.put(message, self._births)
         if not old:
             self._notices.tell("on_message", message)
 
     def receipt(self, turn: Turn, sequence: int | None, now: float) -> None:
-        """The question of ``turn`` arrived. What the server said after it answers it, even if it came before."""
-        turn.receipt(self.births, sequence)
-        overtook: list[Message] = []
-        while self.inbox and turn.concerns(*self._began(self.inbox[-1])):
-            overtook.append(self.inbox.pop())
-        for message in reversed(overtook):
-            if turn.done:
-                self.inbox.append(message)
+        """The question of ``turn`` arrived. Its answer may have overtaken the receipt."""
+        turn.receipt(self._births, sequence)
+        if sequence is None:
+            return
+        for born, message in self.inbox.take_behind(sequence):
+            if turn.concerns(born, message.sequence):
+                turn.message(message, born, self._notices.position, now)
             else:
-                turn.message(message, self._began(message)[0], self._notices.position, now)
+                self.inbox.put(born, message)
         for stream in self._streams:
-            if turn.concerns(stream.born, stream.began):
-                turn.text(stream.born, stream.flowed, now)
+            self._grows(stream, now)
 
-    def _began(self, message: Message) -> tuple[int, int | None]:
-        """When it was born, and the sequence of its first event."""
-        return self._born.get((message.role, message.message_id), (0, message.sequence))
+    def give_back(self, turn: Turn) -> None:
+        """The turn is over; whole messages that its caller will not see are for `next_message`."""
+        for born, message in turn.give_back():
+            self.inbox.put(born, message)
 
     # --- streams that end in other ways than by their last chunk ---
 
@@ -115,74 +122,58 @@ class Scene:
         for stream in self._streams.expire(now):
             self._finished(stream, now)
 
-    def cut_off(self, now: float) -> None:
-        """Finish all that grows, as it is."""
-        for stream in self._streams.abandon():
-            self._finished(stream, now, final=False)
+    def cut_off(self, now: float, *, before: int | None = None) -> None:
+        """Finish all that grows (only what stands before the sequence ``before``), as it is."""
+        for stream in self._streams.abandon(placed_before=before):
+            self._cut_short(stream, now)
 
-    # --- one handler a type ---
+    # --- who is there ---
 
-    def _joined(self, event: PolyAgentJoined, _: float, __: bool) -> None:
+    def _joined(self, event: PolyAgentJoined) -> None:
         self.agent = Participant(name=event.agent_name, avatar_url=event.agent_avatar_url)
 
-    def _left(self, _: PolyAgentLeft, __: float, ___: bool) -> None:
+    def _left(self, _: PolyAgentLeft) -> None:
         self.agent = None
 
-    def _live_joined(self, event: LiveAgentJoined, _: float, __: bool) -> None:
+    def _live_joined(self, event: LiveAgentJoined) -> None:
         self.live_agent = event.agent
 
-    def _live_left(self, _: LiveAgentLeft, __: float, ___: bool) -> None:
+    def _live_left(self, _: LiveAgentLeft) -> None:
         self.live_agent = None
 
-    def _language(self, event: LanguageChanged, _: float, __: bool) -> None:
+    def _language(self, event: LanguageChanged) -> None:
         self.language = event.language_code or self.language
 
-    def _activity(self, _: Event, now: float, old: bool) -> None:
-        if not old and (turn := self.lines.active):
-            turn.activity(now)
+    def _advance_handoff(self, event: Event, now: float) -> None:
+        handoff = handoffs.advance(self.handoff, event)
+        if handoff is self.handoff or handoff == self.handoff:
+            return
+        self.handoff = handoff
+        self._notices.tell("on_handoff", handoff)
+        if (turn := self._lines.active) is not None:
+            turn.handoff(handoff, begins=isinstance(event, handoffs.BEGINNINGS), now=now)
+
+    # --- what is said ---
 
     def _chunk(self, event: PolyAgentMessageChunk, now: float, old: bool) -> None:
-        settled = self._transcript.find("agent", event.message_id)
-        if settled is not None and settled.complete and not self._streams.knows(event.message_id):
+        place = self._transcript.find("agent", event.message_id)
+        if place is not None and place.message.complete and not self._streams.knows(event.message_id):
             return  # a late piece of a message that came whole
-        stream, completed = self._streams.chunk(event, born=self.births, old=old, now=now)
-        if completed:
-            for earlier in self._streams.abandon(born_before=stream.born):
-                self._finished(earlier, now, final=False)
+        stream, growth = self._streams.chunk(event, born=self._births, old=old, now=now)
+        if growth is Growth.GREW:
+            if place is not None:
+                self._transcript.remove(place)  # it had been cut short, and goes on after all
+            for surplus in self._streams.overflow():
+                self._cut_short(surplus, now)
+            self._grows(stream, now)
+        elif growth is Growth.WHOLE:
+            self._overtake(stream.born, now)
             self._finished(stream, now)
-            return
-        if stream.complete:
-            if settled is not None and settled.text != stream.text:  # a late piece found its place
-                self._replace(settled, stream.message(), stream.born)
-            return
-        for surplus in self._streams.overflow():
-            self._finished(surplus, now, final=False)
-        if not old and (text := stream.flow()) and (turn := self._turn_of(stream)):
-            turn.text(stream.born, text, now)
-        elif not old:
-            self._activity(event, now, old)
-
-    def _finished(self, stream: Stream, now: float, *, final: bool = True) -> None:
-        message = stream.message()
-        if not stream.old and (text := stream.flow()) and (turn := self._turn_of(stream)):
-            turn.text(stream.born, text, now)
-        self._agents(message, (stream.born, stream.began), now, old=stream.old, final=final)
-
-    def _turn_of(self, stream: Stream) -> Turn | None:
-        """The turn that the stream answers."""
-        turn = self.lines.active
-        return turn if turn is not None and turn.concerns(stream.born, stream.began) else None
+        elif growth is Growth.MENDED and place is not None:
+            self._replaced(place, stream.message())
 
     def _whole(self, event: PolyAgentMessage | LiveAgentMessage, now: float, old: bool) -> None:
         role: Role = "live_agent" if isinstance(event, LiveAgentMessage) else "agent"
-        known = self._transcript.find(role, event.message_id)
-        stream = self._streams.replace(event.message_id) if role == "agent" else None
-        began = self.births, event.sequence
-        if stream is not None:
-            began = stream.born, stream.began
-        elif event.message_id:
-            began = self._born.get((role, event.message_id), began)
-        born = began[0]
         message = Message(
             role=role,
             message_id=event.message_id,
@@ -197,58 +188,78 @@ class Scene:
             custom=event.custom,
             replayed=event.replayed,
         )
-        if known is not None and known.complete:
-            self._replace(known, message, born)
+        place = self._transcript.find(role, event.message_id)
+        stream = self._streams.replace(event.message_id) if role == "agent" else None
+        if place is not None and place.message.complete:
+            self._replaced(place, message)
             return
+        born = self._births
+        if place is not None:
+            born = place.born
+        elif stream is not None:
+            born = stream.born
+            if stream.sequence is not None and (message.sequence is None or stream.sequence < message.sequence):
+                message = evolve(message, sequence=stream.sequence)
         if role == "agent":
-            for earlier in self._streams.abandon(born_before=born):
-                self._finished(earlier, now, final=False)
-        self._agents(message, began, now, old=old)
+            self._overtake(born, now)
+        self._settled(message, born, now, old=old)
 
-    def _agents(
-        self, message: Message, began: tuple[int, int | None], now: float, *, old: bool, final: bool = True
-    ) -> None:
-        """A message of an agent is finished: complete, or as far as it will come.
+    def _grows(self, stream: Stream, now: float) -> None:
+        turn = self._lines.active
+        if turn is None or stream.old:
+            return
+        turn.activity(now)
+        if turn.concerns(stream.born, stream.sequence):
+            turn.grows(stream.born, stream.flow(), now)
 
-        Args:
-            message: The message.
-            began: When it was born, and the sequence of its first event.
-            now: Monotonic seconds.
-            old: It is news to nobody.
-            final: It was not cut off by one that follows at once.
-        """
-        self._transcript.add(message)
-        if message.message_id:
-            self._born[message.role, message.message_id] = began
+    def _overtake(self, born: int, now: float) -> None:
+        """A message of the agent is complete: those that began before it are over, unless they go on."""
+        for earlier in self._streams.abandon(born_before=born):
+            self._cut_short(earlier, now)
+
+    def _cut_short(self, stream: Stream, now: float) -> None:
+        message = self._transcript.put(stream.message(), stream.born).message
+        if (turn := self._turn_of(stream.born, stream.sequence)) is not None:
+            turn.cut_short(message, stream.born, now)
+
+    def _finished(self, stream: Stream, now: float) -> None:
+        self._settled(stream.message(), stream.born, now, old=stream.old)
+
+    def _settled(self, message: Message, born: int, now: float, *, old: bool) -> None:
+        """A message of an agent is finished: complete, or as far as it will come."""
+        message = self._transcript.put(message, born).message
         if old:
             return
         if message.complete:
             self._notices.tell("on_message", message)
-        turn = self.lines.active
-        if turn is not None and turn.concerns(*began):
-            turn.message(message, began[0], self._notices.position, now, final=final)
+        if (turn := self._turn_of(born, message.sequence)) is not None:
+            turn.message(message, born, self._notices.position, now)
         elif message.complete:
-            self.inbox.append(message)
+            self.inbox.put(born, message)
 
-    def _replace(self, known: Message, message: Message, born: int) -> None:
-        """The same message again, whole: it stands for what came before, and is not a second one."""
-        self._transcript.add(message)
-        if turn := self.lines.active:
-            turn.replaced(message, born)
-        for index, waiting in enumerate(self.inbox):
-            if waiting is known:
-                self.inbox[index] = message
+    def _replaced(self, place: Place, message: Message) -> None:
+        """The same message again, with another text: it stands for what came before, and is not a second one."""
+        message = self._transcript.put(message, place.born).message
+        if (turn := self._lines.active) is not None:
+            turn.replaced(message, place.born)
+        self.inbox.replace(place.born, message)
+
+    def _turn_of(self, born: int, sequence: int | None) -> Turn | None:
+        """The turn that a message belongs to, if it is an answer."""
+        turn = self._lines.active
+        return turn if turn is not None and turn.concerns(born, sequence) else None
 
 
-_HANDLERS: Final[dict[type[Event], Callable[[Any, Any, float, bool], None]]] = {
-    PolyAgentJoined: Scene._joined,
-    PolyAgentLeft: Scene._left,
-    PolyAgentThinking: Scene._activity,
+_WORDS: Final[Mapping[type[Event], Callable[[Any, Any, float, bool], None]]] = {
     PolyAgentMessage: Scene._whole,
     PolyAgentMessageChunk: Scene._chunk,
-    LiveAgentJoined: Scene._live_joined,
-    LiveAgentTyping: Scene._activity,
     LiveAgentMessage: Scene._whole,
+}
+_CHANGES: Final[Mapping[type[Event], Callable[[Any, Any], None]]] = {
+    PolyAgentJoined: Scene._joined,
+    PolyAgentLeft: Scene._left,
+    LiveAgentJoined: Scene._live_joined,
     LiveAgentLeft: Scene._live_left,
     LanguageChanged: Scene._language,
 }
+_ACTIVITY: Final = frozenset({PolyAgentThinking, LiveAgentTyping})

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from enum import Enum
 from typing import TYPE_CHECKING, Final
 
+from polyai_sync.events import PolyAgentMessageChunk
 from polyai_sync.messages import Attachment, CallAction, Message, Suggestion
+from polyai_sync.state import OpenStream, Piece
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
-    from polyai_sync.events import PolyAgentMessageChunk
-
-__all__ = ["Stream", "Streams"]
+__all__ = ["Growth", "Stream", "Streams"]
 
 GRACE: Final = 2.0
 """Seconds to wait for a missing chunk once the last one is there."""
@@ -21,16 +22,49 @@ MAX_OPEN: Final = 64
 MAX_FINISHED: Final = 64
 """Finished streams kept, so that a late or repeated chunk still finds its place."""
 
+MAX_KEPT: Final = 16
+"""Streams that a session's state carries, and the pieces and characters of one that it may hold."""
+MAX_KEPT_PIECES: Final = 64
+MAX_KEPT_TEXT: Final = 256 * 1024
+
+
+class Growth(Enum):
+    """What a chunk did to its message."""
+
+    NONE = "nothing"
+    """It was known, or came after the end."""
+    GREW = "grew"
+    """It may have been finished as it was, and goes on after all."""
+    WHOLE = "whole"
+    """The message is complete with it."""
+    MENDED = "mended"
+    """The message was complete, and has another text now."""
+
 
 class Stream:
-    """One message while its chunks come in. Owned by `Streams`; others only read it."""
+    """One message while its chunks come in. Owned by `Streams`; others only read it.
+
+    Attributes:
+        message_id: Its id; may be empty.
+        born: The number of the event that it began with.
+        old: Does all that is known of it belong to what an earlier client handed on?
+        sequence: The lowest sequence of its chunks: its place in the conversation.
+        replayed: Did all of it come in the history?
+        complete: Did it come whole?
+        finished: Is no more expected? It may be finished without being complete.
+        due: When it stops waiting for a missing chunk.
+    """
 
     __slots__ = (
         "_attachments",
         "_call_actions",
-        "_first_event",
+        "_count",
+        "_first",
         "_flowed",
+        "_high",
         "_last",
+        "_low",
+        "_spans",
         "_suggestions",
         "_texts",
         "_unnumbered",
@@ -44,23 +78,27 @@ class Stream:
         "sequence",
     )
 
-    def __init__(self, event: PolyAgentMessageChunk, *, born: int, old: bool) -> None:
-        self.message_id = event.message_id
+    def __init__(self, first: PolyAgentMessageChunk, *, born: int, old: bool = True) -> None:
+        self.message_id = first.message_id
         self.born = born
         self.old = old
-        self.replayed = event.replayed
+        self.replayed = True
         self.sequence: int | None = None
-        self.finished = False
         self.complete = False
+        self.finished = False
         self.due: float | None = None
-        self._first_event = event
+        self._first = first
         self._texts: dict[int, str] = {}
-        self._attachments: list[Attachment] = []
-        self._suggestions: list[Suggestion] = []
-        self._call_actions: list[CallAction] = []
+        self._spans: dict[int, int] = {}  # runs of chunks, first to last, whose text stands with the first
+        self._count = 0
+        self._low = self._high = first.chunk_index
         self._last: int | None = None
         self._flowed: int | None = None
         self._unnumbered = False
+        # Dictionaries for their keys: each one once, in order.
+        self._attachments: dict[Attachment, None] = {}
+        self._suggestions: dict[Suggestion, None] = {}
+        self._call_actions: dict[CallAction, None] = {}
 
     @property
     def text(self) -> str:
@@ -68,45 +106,53 @@ class Stream:
         return "".join(self._texts[index] for index in sorted(self._texts))
 
     @property
-    def began(self) -> int | None:
-        """The sequence of the first event of it that came."""
-        return self._first_event.sequence
-
-    @property
-    def flowed(self) -> str:
-        """All that `flow` has returned so far."""
-        end = self._flowed
-        return "" if end is None else "".join(self._texts[index] for index in sorted(self._texts) if index < end)
+    def ended(self) -> bool:
+        """Has the chunk come that says it is the last?"""
+        return self._last is not None
 
     @property
     def whole(self) -> bool:
         """Is every chunk there, from the first one seen to the one that says it is the last?"""
-        return self._last is not None and len(self._texts) >= self._last - min(self._texts) + 1
+        return self._last is not None and self._count > self._last - self._low
 
-    def add(self, event: PolyAgentMessageChunk) -> None:
-        """Take in one chunk. A repeated index counts once, under whatever event id it comes."""
-        index = event.chunk_index
-        if event.sequence is not None:
-            self.sequence = max(self.sequence or 0, event.sequence)
-        known = self._texts.get(index)
-        if known is not None and index == 0 and (self._unnumbered or (known != event.text and len(self._texts) == 1)):
-            # A server that leaves the index out (protobuf's JSON omits 0) numbers nothing: order of arrival it is.
-            self._unnumbered = True
-            index = max(self._texts) + 1
-            known = None
-        if known is None and (self._last is None or index <= self._last):
+    @property
+    def begins_late(self) -> bool:
+        """Was its beginning not seen? Chunks are counted from 0 or from 1."""
+        return self._low > 1
+
+    def add(self, event: PolyAgentMessageChunk, *, old: bool) -> bool:
+        """Take in one chunk; did it bring a text? A repeated index counts once, under whatever event id it comes."""
+        self.old = self.old and old
+        self.replayed = self.replayed and event.replayed
+        if event.sequence is not None and (self.sequence is None or event.sequence < self.sequence):
+            self.sequence = event.sequence
+        index = self._index(event)
+        new = not self._has(index) and (self._last is None or index <= self._last)
+        if new:
             self._texts[index] = event.text
+            self._count += 1
+            if index <= self._low:
+                self._low, self._first = index, event
+            self._high = max(self._high, index)
         if event.is_complete and self._last is None:
-            self._last = index
-        for item in event.attachments:
-            if item not in self._attachments:
-                self._attachments.append(item)
-        for suggestion in event.response_suggestions:
-            if suggestion not in self._suggestions:
-                self._suggestions.append(suggestion)
-        for action in event.chat_call_actions:
-            if action not in self._call_actions:
-                self._call_actions.append(action)
+            self._last = self._high
+        self._attachments.update(dict.fromkeys(event.attachments))
+        self._suggestions.update(dict.fromkeys(event.response_suggestions))
+        self._call_actions.update(dict.fromkeys(event.chat_call_actions))
+        return new
+
+    def _has(self, index: int) -> bool:
+        if index in self._texts:
+            return True
+        return bool(self._spans) and any(first <= index <= last for first, last in self._spans.items())
+
+    def _index(self, event: PolyAgentMessageChunk) -> int:
+        """A server that leaves the index out (protobuf's JSON omits 0) numbers nothing: order of arrival it is."""
+        if event.chunk_index == 0 and 0 in self._texts and not self.complete:
+            self._unnumbered = self._unnumbered or (self._count == 1 and self._texts[0] != event.text)
+            if self._unnumbered:
+                return self._high + 1
+        return event.chunk_index
 
     def flow(self) -> str:
         """Return the text that can be shown and was not returned before: what follows without a gap.
@@ -115,27 +161,21 @@ class Stream:
         finished.
         """
         if self._flowed is None:
-            first = min(self._texts)
-            if first > 1 and not self.finished:
+            if self.begins_late and not self.finished:
                 return ""
-            self._flowed = first
+            self._flowed = self._low
         pieces = []
         if self.finished:
             pieces = [self._texts[index] for index in sorted(self._texts) if index >= self._flowed]
-            self._flowed = max(self._texts) + 1
-        else:
-            while self._flowed in self._texts:
-                pieces.append(self._texts[self._flowed])
-                self._flowed += 1
+            self._flowed = self._high + 1
+        while self._flowed in self._texts:
+            pieces.append(self._texts[self._flowed])
+            self._flowed = self._spans.get(self._flowed, self._flowed) + 1
         return "".join(pieces)
-
-    def begins_late(self) -> bool:
-        """Was its beginning never seen?"""
-        return min(self._texts) > 1
 
     def message(self) -> Message:
         """The message as far as it has come."""
-        first = self._first_event
+        first = self._first
         return Message(
             role="agent",
             message_id=self.message_id,
@@ -152,12 +192,74 @@ class Stream:
             replayed=self.replayed,
         )
 
+    # --- from one client to the next ---
+
+    def keep(self) -> OpenStream:
+        """What it holds, for a session's state."""
+        pieces: list[Piece] = []
+        texts: list[str] = []
+        run: tuple[int, int] | None = None
+        for index in sorted(self._texts):
+            if run is not None and index > run[1] + 1:
+                pieces.append(Piece(first=run[0], last=run[1], text="".join(texts)))
+                run, texts = None, []
+            run = (index if run is None else run[0], self._spans.get(index, index))
+            texts.append(self._texts[index])
+        if run is not None:
+            pieces.append(Piece(first=run[0], last=run[1], text="".join(texts)))
+        first = self._first
+        return OpenStream(
+            message_id=self.message_id,
+            pieces=tuple(pieces),
+            final=self._last,
+            numbered=not self._unnumbered,
+            attachments=tuple(self._attachments),
+            suggestions=tuple(self._suggestions),
+            call_actions=tuple(self._call_actions),
+            sequence=self.sequence,
+            timestamp=first.timestamp,
+            agent_name=first.agent_name,
+            avatar_url=first.avatar_url,
+        )
+
+    @classmethod
+    def kept(cls, state: OpenStream) -> Stream:
+        """Go on where ``state`` stopped."""
+        stream: Stream | None = None
+        for piece in state.pieces:
+            chunk = PolyAgentMessageChunk(
+                message_id=state.message_id,
+                text=piece.text,
+                attachments=state.attachments,
+                response_suggestions=state.suggestions,
+                chat_call_actions=state.call_actions,
+                agent_name=state.agent_name,
+                avatar_url=state.avatar_url,
+                chunk_index=piece.first,
+                sequence=state.sequence,
+                timestamp=state.timestamp,
+                replayed=True,
+            )
+            stream = stream or cls(chunk, born=0)
+            stream.add(chunk, old=True)
+            stream._spans[piece.first] = piece.last
+            stream._count += piece.last - piece.first
+            stream._high = piece.last
+        assert stream is not None  # noqa: S101 - a state holds no stream without a piece
+        stream._last = state.final
+        stream._unnumbered = not state.numbered
+        return stream
+
 
 class Streams:
-    """All streams of a session, by message id: those that grow, and the last few that are finished."""
+    """All streams of a session, by message id: those that grow, and the last few that are finished.
 
-    def __init__(self) -> None:
-        self._open: OrderedDict[str, Stream] = OrderedDict()
+    Args:
+        kept: What an earlier client held of messages that were growing.
+    """
+
+    def __init__(self, kept: Iterable[OpenStream] = ()) -> None:
+        self._open: OrderedDict[str, Stream] = OrderedDict((state.message_id, Stream.kept(state)) for state in kept)
         self._finished: OrderedDict[str, Stream] = OrderedDict()
 
     def __iter__(self) -> Iterator[Stream]:
@@ -171,58 +273,71 @@ class Streams:
         """Are the chunks of this one still remembered?"""
         return message_id in self._open or message_id in self._finished
 
-    def chunk(self, event: PolyAgentMessageChunk, *, born: int, old: bool, now: float) -> tuple[Stream, bool]:
-        """Take in a chunk.
+    def keep(self) -> tuple[OpenStream, ...]:
+        """What the growing streams hold, for a session's state; within bounds."""
+        newest = list(self._open.values())[-MAX_KEPT:]
+        return tuple(state for state in map(Stream.keep, newest) if _small(state))
 
-        Returns:
-            Its stream, and whether the message changed from not whole to whole with it. A stream that was finished
-            without being whole (abandoned, or given up at a gap) can still become whole.
-        """
-        stream = self._open.get(event.message_id) or self._finished.get(event.message_id)
-        if stream is not None and stream.complete and stream.whole and not event.message_id:
-            stream = None  # messages without an id follow one another
+    def chunk(self, event: PolyAgentMessageChunk, *, born: int, old: bool, now: float) -> tuple[Stream, Growth]:
+        """Take in a chunk; returns its stream, and what became of the message."""
+        stream = self._find(event)
         if stream is None:
-            stream = Stream(event, born=born, old=old)
-            self._open[event.message_id] = stream
-        stream.add(event)
+            stream = self._open[event.message_id] = Stream(event, born=born)
+        new = stream.add(event, old=old)
         if stream.complete:
-            return stream, False
-        if not stream.whole:
-            if stream.finished:
-                self._reopen(stream)
-            if stream._last is not None and stream.due is None:
-                stream.due = now + GRACE
-            return stream, False
-        if stream.begins_late() and not stream.finished:
-            stream.due = stream.due or now + GRACE
-            return stream, False
-        stream.complete = True
-        self._finish(stream)
-        return stream, True
+            return stream, Growth.MENDED if new else Growth.NONE
+        if stream.whole and (stream.finished or not stream.begins_late):
+            stream.complete = True
+            self._finish(stream)
+            return stream, Growth.WHOLE
+        if not new and not event.is_complete:
+            return stream, Growth.NONE
+        if stream.ended and stream.due is None:
+            stream.due = now + GRACE
+        if stream.finished:
+            stream.finished = False
+            self._finished.pop(stream.message_id, None)
+            self._open[stream.message_id] = stream
+        return stream, Growth.GREW
 
     def due(self) -> float | None:
         """When to stop waiting for a missing chunk."""
-        times = [stream.due for stream in self._open.values() if stream.due is not None]
-        return min(times, default=None)
+        if not self._open:
+            return None
+        return min((stream.due for stream in self._open.values() if stream.due is not None), default=None)
 
     def expire(self, now: float) -> list[Stream]:
         """Finish the streams whose missing chunk did not come; one without a gap in it is complete."""
+        if not self._open:
+            return []
         late = [stream for stream in self._open.values() if stream.due is not None and stream.due <= now]
         for stream in late:
             stream.complete = stream.whole
             self._finish(stream)
         return late
 
-    def abandon(self, *, born_before: int | None = None) -> list[Stream]:
-        """Finish the streams that grow (only those that began before ``born_before``), as they are."""
-        left = [stream for stream in self._open.values() if born_before is None or stream.born < born_before]
+    def abandon(self, *, born_before: int | None = None, placed_before: int | None = None) -> list[Stream]:
+        """Finish the streams that grow, as they are.
+
+        Args:
+            born_before: Only those that began before this event.
+            placed_before: Only those whose place in the conversation is before this sequence.
+        """
+        left = [
+            stream
+            for stream in self._open.values()
+            if (born_before is None or stream.born < born_before)
+            and (placed_before is None or stream.sequence is None or stream.sequence < placed_before)
+        ]
         for stream in left:
             self._finish(stream)
         return left
 
     def overflow(self) -> list[Stream]:
         """Finish the oldest streams where more are open than any agent would have."""
-        left = list(self._open.values())[: max(0, len(self._open) - MAX_OPEN)]
+        if len(self._open) <= MAX_OPEN:
+            return []
+        left = list(self._open.values())[: len(self._open) - MAX_OPEN]
         for stream in left:
             self._finish(stream)
         return left
@@ -233,10 +348,10 @@ class Streams:
             return None
         return self._open.pop(message_id, None) or self._finished.pop(message_id, None)
 
-    def _reopen(self, stream: Stream) -> None:
-        stream.finished = False
-        self._finished.pop(stream.message_id, None)
-        self._open[stream.message_id] = stream
+    def _find(self, event: PolyAgentMessageChunk) -> Stream | None:
+        if not event.message_id:
+            return self._open.get("")  # messages without an id follow one another
+        return self._open.get(event.message_id) or self._finished.get(event.message_id)
 
     def _finish(self, stream: Stream) -> None:
         stream.finished = True
@@ -245,3 +360,7 @@ class Streams:
         self._finished[stream.message_id] = stream
         while len(self._finished) > MAX_FINISHED:
             self._finished.popitem(last=False)
+
+
+def _small(state: OpenStream) -> bool:
+    return len(state.pieces) <= MAX_KEPT_PIECES and sum(len(piece.text) for piece in state.pieces) <= MAX_KEPT_TEXT

@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING
+
+from attrs import evolve
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from polyai_sync.messages import Message
 
-__all__ = ["Transcript"]
+__all__ = ["Place", "Transcript"]
+
+
+class Place:
+    """Where one settled message stands. Owned by `Transcript`.
+
+    Attributes:
+        message: The message as it is known now.
+        born: The number of the event that it began with.
+    """
+
+    __slots__ = ("born", "message", "order")
+
+    def __init__(self, message: Message, born: int, order: int) -> None:
+        self.message = message
+        self.born = born
+        self.order = order
 
 
 class Transcript:
@@ -21,41 +39,63 @@ class Transcript:
     """
 
     def __init__(self) -> None:
-        self._messages: list[Message] = []
-        self._places: list[int] = []
-        self._by_id: dict[tuple[str, str], Message] = {}
+        self._places: list[Place] = []
+        self._orders: list[int] = []  # of the same places, for the bisection
+        self._by_id: dict[tuple[str, str], Place] = {}
         self._cached: tuple[Message, ...] | None = None
 
-    def find(self, role: str, message_id: str) -> Message | None:
-        """The message of this id, if it is settled."""
+    def find(self, role: str, message_id: str) -> Place | None:
+        """The place of the message of this id, if it is settled."""
         return self._by_id.get((role, message_id)) if message_id else None
 
-    def add(self, message: Message) -> None:
-        """Put ``message`` in its place; one with the same role and id is replaced where it stands."""
+    def put(self, message: Message, born: int) -> Place:
+        """Put ``message`` in its place.
+
+        One with the same role and id is the same message: it is replaced, and stands where the first of its parts
+        stands.
+        """
         self._cached = None
         known = self.find(message.role, message.message_id)
         if known is not None:
-            index = self._index(known)
-            self._messages[index] = message
-        else:
-            place = message.sequence if message.sequence is not None else (self._places[-1] if self._places else 0)
-            index = bisect_right(self._places, place)
-            self._places.insert(index, place)
-            self._messages.insert(index, message)
+            self._replace(known, message)
+            return known
+        order = message.sequence if message.sequence is not None else (self._orders[-1] if self._orders else 0)
+        place = Place(message, born, order)
+        self._insert(place)
         if message.message_id:
-            self._by_id[message.role, message.message_id] = message
+            self._by_id[message.role, message.message_id] = place
+        return place
+
+    def remove(self, place: Place) -> None:
+        """The message is not settled after all."""
+        self._cached = None
+        self._by_id.pop((place.message.role, place.message.message_id), None)
+        self._take_out(place)
 
     def view(self, growing: Iterable[Message], pending: Iterable[Message]) -> tuple[Message, ...]:
         """The settled messages, then those that grow, then those without a receipt."""
         if self._cached is None:
-            self._cached = tuple(self._messages)
+            self._cached = tuple(place.message for place in self._places)
         return (*self._cached, *growing, *pending)
 
-    def _index(self, message: Message) -> int:
-        start = len(self._messages) - 1
-        if message.sequence is not None:
-            start = min(start, bisect_right(self._places, message.sequence) - 1)
-        for index in range(start, -1, -1):
-            if self._messages[index] is message:
-                return index
-        return self._messages.index(message)
+    def _replace(self, place: Place, message: Message) -> None:
+        sequence = place.message.sequence
+        if message.sequence is None or (sequence is not None and sequence <= message.sequence):
+            place.message = evolve(message, sequence=sequence)
+            return
+        place.message = message
+        if message.sequence < place.order:  # a part from before the first known one
+            self._take_out(place)
+            place.order = message.sequence
+            self._insert(place)
+
+    def _insert(self, place: Place) -> None:
+        index = bisect_right(self._orders, place.order)
+        self._orders.insert(index, place.order)
+        self._places.insert(index, place)
+
+    def _take_out(self, place: Place) -> None:
+        index = bisect_left(self._orders, place.order)
+        while self._places[index] is not place:
+            index += 1
+        del self._places[index], self._orders[index]

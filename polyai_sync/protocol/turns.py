@@ -6,28 +6,27 @@ other call that waits. Both are told what happens by the conversation and keep t
 
 from __future__ import annotations
 
-import copy
-from collections import deque
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
-from polyai_sync.errors import (
-    AuthenticationError,
-    DeliveryError,
-    PolyAIError,
-    ReplyTimeoutError,
-    SessionEndedError,
-    SessionNotFoundError,
-)
+from polyai_sync.errors import DeliveryError, PolyAIError, ReplyTimeoutError
 from polyai_sync.messages import Handoff, Message, Reply
+from polyai_sync.protocol.ending import fresh
+from polyai_sync.protocol.flow import Flow
 
 if TYPE_CHECKING:
+    from collections import deque
+
     from polyai_sync.protocol.deliveries import Sent
 
-__all__ = ["Lines", "Turn", "Waiter", "ended_error", "fresh"]
+__all__ = ["Turn", "Waiter"]
 
 HANDOFF_QUIET: Final = 1.0
 """Seconds without a message after which a handoff ends a turn."""
+
+LINGER: Final = 1.0
+"""Seconds for which a turn that could end waits for a stream that a later message cut short: the two may be woven into
+one another, and the first go on."""
 
 
 class Waiter:
@@ -35,13 +34,16 @@ class Waiter:
 
     Attributes:
         since: When it began to wait: an error of before is none of its business.
+        known: The highest sequence seen by then.
         error: The error that ends it.
+        done_at: The number of notices there had been by then.
     """
 
-    __slots__ = ("done_at", "error", "since")
+    __slots__ = ("done_at", "error", "known", "since")
 
     def __init__(self, since: float) -> None:
         self.since = since
+        self.known = -1
         self.error: PolyAIError | None = None
         self.done_at = 0
 
@@ -62,6 +64,8 @@ class _Phase(Enum):
 class Turn(Waiter):
     """One question and its answer.
 
+    Messages are known by their birth: the number of the event that they began with.
+
     Args:
         since: When the call began.
         settle: Seconds of quiet that gather further messages.
@@ -69,16 +73,18 @@ class Turn(Waiter):
 
     Attributes:
         reply: The answer, once there is one.
+        sent: The question's message, once it is on its way.
     """
 
     __slots__ = (
-        "_after",
         "_collected",
+        "_cut_short",
         "_floor",
         "_flow",
         "_handoff",
         "_open",
         "_phase",
+        "_place",
         "_quiet_until",
         "deadline",
         "reply",
@@ -94,12 +100,13 @@ class Turn(Waiter):
         self.reply: Reply | None = None
         self._phase = _Phase.IN_LINE
         self._floor = 0
-        self._after: int | None = None
+        self._place: int | None = None
         self._handoff: Handoff | None = None
         self._quiet_until: float | None = None
-        self._collected: dict[int, Message] = {}  # by birth
-        self._open: set[int] = set()  # births of the streams that began in this turn and still grow
-        self._flow = _Flow()
+        self._collected: dict[int, Message] = {}
+        self._open: set[int] = set()  # streams of this turn that grow
+        self._cut_short: dict[int, float] = {}  # those that were cut short, and until when they may go on
+        self._flow = Flow()
 
     # --- what its caller sees ---
 
@@ -126,14 +133,13 @@ class Turn(Waiter):
     @property
     def holds_reply(self) -> bool:
         """Is there a whole message already, and only quiet awaited?"""
-        return self._phase is _Phase.ANSWERING and bool(self._collected)
+        return self.received and any(message.complete for message in self._collected.values())
 
     def due(self) -> float | None:
         """When `tick` will have something to do."""
-        if self._phase is _Phase.DONE:
+        if self.done:
             return None
-        times = [time for time in (self.deadline, None if self._open else self._quiet_until) if time is not None]
-        return min(times, default=None)
+        return min((time for time in (self.deadline, self._quiet_at()) if time is not None), default=None)
 
     # --- what the conversation tells it ---
 
@@ -143,44 +149,55 @@ class Turn(Waiter):
         self._phase = _Phase.ASKED
 
     def receipt(self, floor: int, sequence: int | None) -> None:
-        """The question arrived.
-
-        Args:
-            floor: What was born at or before it is no answer …
-            sequence: … unless its sequence is above this one, the receipt's: an answer may overtake it.
-        """
+        """The question arrived; what stands before it, or was born at or before ``floor``, is no answer to it."""
         if self._phase is _Phase.ASKED:
             self._phase = _Phase.ANSWERING
             self._floor = floor
-            self._after = sequence
+            self._place = sequence
 
     def concerns(self, born: int, sequence: int | None) -> bool:
-        """Is a message that was born at ``born``, and began with ``sequence``, part of the answer?"""
-        if self._phase is not _Phase.ANSWERING:
+        """Is the message that was born then, and stands there, part of the answer? The server's order decides."""
+        if not self.received:
             return False
-        overtook = sequence is not None and self._after is not None and sequence > self._after
-        return born > self._floor or overtook
+        if sequence is None or self._place is None or sequence == self._place:
+            return born > self._floor
+        return sequence > self._place
+
+    def asks(self, client_event_id: str) -> bool:
+        """Is its question the message of this id?"""
+        return self.sent is not None and self.sent.client_event_id == client_event_id
 
     def activity(self, now: float) -> None:
         """The agent does something: it is not quiet."""
         if self._quiet_until is not None:
             self._quiet_until = max(self._quiet_until, now + self.settle)
 
-    def text(self, born: int, text: str, now: float) -> None:
-        """A stream of this turn grew by ``text``."""
-        self._open.add(born)
-        self.activity(now)
-        self._flow.add(born, text)
+    def grows(self, born: int, text: str, now: float) -> None:
+        """A stream of this turn grew (it may have been cut short before); ``text`` is what can be shown of it."""
+        if born in self._cut_short:
+            self._cut_short[born] = now + LINGER
+            self._collected.pop(born, None)
+        else:
+            self._open.add(born)
+        if text:
+            self._flow.add(born, text)
 
-    def message(self, message: Message, born: int, position: int, now: float, *, final: bool = True) -> None:
-        """A message of this turn is finished; not ``final``: it was cut off by one that follows at once."""
+    def cut_short(self, message: Message, born: int, now: float) -> None:
+        """A stream of this turn is over as it is, unless it goes on."""
         self._open.discard(born)
-        self._flow.finish(born, message.text)
         self._collected[born] = message
-        if final:
-            self._quiet_until = now + self.settle
-            if self.settle <= 0:
-                self._finish(position)
+        self._cut_short[born] = now + LINGER
+
+    def message(self, message: Message, born: int, position: int, now: float) -> None:
+        """A message of this turn is finished."""
+        self._open.discard(born)
+        self._cut_short.pop(born, None)
+        self._collected[born] = message
+        self._quiet_until = now + self.settle
+        if self.settle <= 0 and not self._cut_short:
+            self._finish(position)
+        else:
+            self._flow.finish(born, message.text)
 
     def replaced(self, message: Message, born: int) -> None:
         """A message that was finished has another text now."""
@@ -189,7 +206,7 @@ class Turn(Waiter):
 
     def handoff(self, handoff: Handoff, *, begins: bool, now: float) -> None:
         """The handoff changed."""
-        if self._phase is not _Phase.ANSWERING:
+        if not self.received:
             return
         self._handoff = handoff
         if begins:
@@ -212,7 +229,7 @@ class Turn(Waiter):
         """The session ended; what came of the answer is the reply, even a message that was cut off."""
         if self.done:
             return
-        if self._phase is _Phase.ANSWERING and self._collected:
+        if self.received and self._collected:
             self._finish(position, ended=True)
         else:
             self.fail(error, position)
@@ -222,8 +239,9 @@ class Turn(Waiter):
         if self.done:
             return
         out_of_time = self.deadline is not None and now >= self.deadline
-        quiet = self._quiet_until is not None and now >= self._quiet_until and not self._open
-        if self._phase is _Phase.ANSWERING and (self._collected or quiet) and (quiet or out_of_time):
+        quiet_at = self._quiet_at()
+        quiet = quiet_at is not None and now >= quiet_at
+        if self.received and (quiet or (out_of_time and self._collected)):
             self._finish(position)
         elif out_of_time and self._phase is _Phase.IN_LINE:
             text = "The message was not sent: earlier questions were still being answered"
@@ -231,130 +249,27 @@ class Turn(Waiter):
         elif out_of_time:
             self.fail(ReplyTimeoutError("No complete reply came in time", surface="client"), position)
 
-    def give_back(self) -> list[Message]:
-        """The messages that the caller will never see, because the turn failed."""
-        messages, self._collected = tuple(self._collected.values()), {}
-        return [message for message in messages if message.complete] if self.reply is None else []
+    def give_back(self) -> list[tuple[int, Message]]:
+        """The whole messages that the caller will never see, because the turn failed; each with its birth."""
+        if self.reply is not None:
+            return []
+        collected, self._collected = self._collected, {}
+        return [(born, message) for born, message in collected.items() if message.complete]
 
     # --- inside ---
 
+    def _quiet_at(self) -> float | None:
+        """When it has been quiet for long enough."""
+        if self._quiet_until is None or self._open:
+            return None
+        return max((self._quiet_until, *self._cut_short.values()))
+
     def _finish(self, position: int, *, ended: bool = False) -> None:
-        self.reply = Reply(messages=tuple(self._collected.values()), handoff=self._handoff, ended=ended)
+        for born in {*self._open, *self._cut_short} - self._collected.keys():
+            self._flow.leave_out(born)  # what comes of these is a message of its own
+        for born in sorted(self._collected):
+            self._flow.finish(born, self._collected[born].text)
+        messages = tuple(self._collected[born] for born in sorted(self._collected))
+        self.reply = Reply(messages=messages, handoff=self._handoff, ended=ended)
         self._phase = _Phase.DONE
         self.done_at = position
-
-
-class _Flow:
-    """Texts of several messages as one: in the order they began, one after the other, a blank line in between."""
-
-    __slots__ = ("_finished", "_said", "_waiting", "pieces")
-
-    def __init__(self) -> None:
-        self.pieces: deque[str] = deque()
-        self._waiting: dict[int, list[str]] = {}  # what each message has yet to say, first message first
-        self._said: dict[int, list[str]] = {}
-        self._finished: set[int] = set()
-
-    def add(self, born: int, text: str) -> None:
-        """The message born at ``born`` goes on with ``text``."""
-        self._waiting.setdefault(born, []).append(text)
-        self._pump()
-
-    def finish(self, born: int, whole: str) -> None:
-        """It is over, and ``whole`` is all of its text. What of it was said is not said again."""
-        waiting = self._waiting.setdefault(born, [])
-        said = "".join((*self._said.get(born, ()), *waiting))
-        if whole.startswith(said):
-            waiting.append(whole[len(said) :])
-        self._finished.add(born)
-        self._pump()
-
-    def _pump(self) -> None:
-        while self._waiting:
-            born = next(iter(self._waiting))
-            if text := "".join(self._waiting[born]):
-                if self._said and born not in self._said:
-                    self.pieces.append("\n\n")
-                self.pieces.append(text)
-                self._said.setdefault(born, []).append(text)
-                self._waiting[born] = []
-            if born not in self._finished:
-                return
-            del self._waiting[born]
-
-
-class Lines:
-    """Who waits: turns in order of arrival, and the other calls."""
-
-    def __init__(self) -> None:
-        self._turns: deque[Turn] = deque()
-        self._waiters: list[Waiter] = []
-
-    @property
-    def active(self) -> Turn | None:
-        """The turn that is being served, if any."""
-        return self._turns[0] if self._turns and self._turns[0].active else None
-
-    def join(self, turn: Turn, *, first: bool = False) -> None:
-        """Stand in line; a question that is asked again goes to its head."""
-        if first:
-            self.settle()
-            self._turns.insert(1 if self.active else 0, turn)
-        else:
-            self._turns.append(turn)
-
-    def is_next(self, turn: Turn) -> bool:
-        """Is everybody before it served?"""
-        self.settle()
-        return bool(self._turns) and self._turns[0] is turn
-
-    def leave(self, turn: Turn) -> None:
-        """Leave the line, served or not."""
-        if turn in self._turns:
-            self._turns.remove(turn)
-
-    def settle(self) -> None:
-        """Let go of turns that are done, whether or not their callers have looked."""
-        while self._turns and self._turns[0].done:
-            self._turns.popleft()
-
-    def all_turns(self) -> tuple[Turn, ...]:
-        """Everybody in line."""
-        return tuple(self._turns)
-
-    def wait(self, waiter: Waiter) -> None:
-        """Note a call that waits."""
-        self._waiters.append(waiter)
-
-    def stop_waiting(self, waiter: Waiter) -> None:
-        """It does not wait any longer."""
-        if waiter in self._waiters:
-            self._waiters.remove(waiter)
-
-    def fail_waiters(self, error: PolyAIError, position: int) -> None:
-        """Nothing more will come: everybody who waits is told."""
-        for waiter in self._waiters:
-            waiter.fail(fresh(error), position)
-
-    def longest_waiting(self, before: float | None = None) -> Waiter | None:
-        """The call that has waited longest (and since before ``before``)."""
-        calls: list[Waiter] = [waiter for waiter in self._waiters if waiter.error is None]
-        if self.active is not None:
-            calls.append(self.active)
-        if before is not None:
-            calls = [call for call in calls if call.since < before]
-        return min(calls, key=lambda call: call.since, default=None)
-
-
-def fresh(error: PolyAIError) -> PolyAIError:
-    """A copy to raise: one exception shared by threads would gather the tracebacks of all of them."""
-    twin = copy.copy(error)
-    twin.__cause__ = error.__cause__
-    return twin
-
-
-def ended_error(reason: str, cause: PolyAIError | None) -> PolyAIError:
-    """What a call on an ended session raises: the cause where the token or the session was refused."""
-    if isinstance(cause, (SessionNotFoundError, AuthenticationError)):
-        return fresh(cause)
-    return SessionEndedError(f"The session has ended ({reason})", reason=reason, surface="client")

@@ -1,0 +1,52 @@
+"""Agents' complete messages that no call has returned yet."""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from polyai_sync.messages import Message
+
+__all__ = ["Inbox"]
+
+
+class Inbox:
+    """Messages in the order in which they began, whenever they were put in (or back)."""
+
+    def __init__(self) -> None:
+        self._births: deque[int] = deque()
+        self._messages: dict[int, Message] = {}
+
+    def __len__(self) -> int:
+        return len(self._births)
+
+    def put(self, born: int, message: Message) -> None:
+        """Put in a message, or another version of one that is in."""
+        if born not in self._messages:
+            if self._births and born < self._births[-1]:
+                insort(self._births, born)
+            else:
+                self._births.append(born)
+        self._messages[born] = message
+
+    def replace(self, born: int, message: Message) -> None:
+        """The message that was born then has another text now; nothing if it is not in."""
+        if born in self._messages:
+            self._messages[born] = message
+
+    def popleft(self) -> Message:
+        """Take the first message out."""
+        return self._messages.pop(self._births.popleft())
+
+    def take_behind(self, sequence: int) -> list[tuple[int, Message]]:
+        """Take out the last messages, as far back as they stand behind ``sequence``; in order, each with its birth."""
+        taken: list[tuple[int, Message]] = []
+        while self._births:
+            message = self._messages[self._births[-1]]
+            if message.sequence is None or message.sequence <= sequence:
+                break
+            born = self._births.pop()
+            taken.append((born, self._messages.pop(born)))
+        return taken[::-1]
