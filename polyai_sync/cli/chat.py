@@ -64,7 +64,6 @@ def run(options: argparse.Namespace, output: Output) -> int:
             return client.start_session() if state is None else client.resume_session(state)
 
         talk = Talk(
-            client=client,
             mailbox=mailbox,
             worker=Worker(mailbox, start),
             story=story,

@@ -67,6 +67,7 @@ class Story:
         self._thinking = False
         self._typing_until: float | None = None
         self._sending: set[str] = set()
+        self._waiting = ""
         self._connecting = ""
         self._dropped_at: float | None = None
 
@@ -89,7 +90,7 @@ class Story:
 
     def waiting(self, text: str) -> None:
         """What is waited for before there is a conversation; empty: nothing any longer."""
-        self._connecting = text
+        self._waiting = text
 
     def refused(self, error: PolyAIError) -> None:
         """A call failed."""
@@ -123,8 +124,8 @@ class Story:
 
     def _status(self) -> str:
         more = self._symbols.more
-        if self._connecting:
-            return f"{self._connecting}{more}"
+        if self._waiting or self._connecting:
+            return f"{self._waiting or self._connecting}{more}"
         if self._typing_until is not None:
             return f"{self._person} is typing{more}"
         if self._thinking and not self._growing:
@@ -244,6 +245,7 @@ class Story:
             teller(self, event)
 
     def _joined(self, event: events.PolyAgentJoined) -> None:
+        self._waiting = ""
         self._agent = one_line(event.agent_name) or self._agent
 
     def _thinks(self, _: events.Event) -> None:
@@ -350,7 +352,7 @@ class Story:
         self._say(Block((Span("! ", "bad"),), tuple(lines)))
 
     def _ended(self, reason: str, _: PolyAIError | None) -> None:
-        self._connecting = ""
+        self._waiting = self._connecting = ""
         self._thinking, self._typing_until = False, None
         self._sending.clear()
         self._cut_all()

@@ -17,7 +17,7 @@ from polyai_sync.messages import HandoffStatus, SessionStatus
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from polyai_sync import Client, Session
+    from polyai_sync import Session
     from polyai_sync.cli.output import Output
     from polyai_sync.cli.stage import Stage
     from polyai_sync.cli.story import Story
@@ -47,10 +47,8 @@ class Talk:
     """One chat, from its start to its end.
 
     Args:
-        client: Makes the session; closed by whoever made it.
-        start: Makes the session, on the worker's thread.
         mailbox: Where the watcher tells.
-        worker: Makes the calls that wait.
+        worker: Makes the session, and the calls that wait.
         story: Tells the person.
         stage: What the story plays on.
         output: For what the story does not tell.
@@ -64,7 +62,6 @@ class Talk:
     def __init__(
         self,
         *,
-        client: Client,
         mailbox: Mailbox,
         worker: Worker,
         story: Story,
@@ -76,7 +73,6 @@ class Talk:
         limit: float | None,
         keep: Callable[[Session], None] | None,
     ) -> None:
-        self._client = client
         self._mailbox = mailbox
         self._worker = worker
         self._story = story
@@ -137,9 +133,9 @@ class Talk:
             self._story.show()
             self._handle(self._mailbox.take(self._wait()))
             self._drain()
-            while self._lines and not self._over and self._may_speak():
+            while self._lines and not self._over and self._may_take(self._lines[0]):
                 self._line(self._lines.popleft())
-            if self._no_more and not self._lines and self._may_speak():
+            if self._no_more and (not self._is_script or (not self._lines and self._may_speak())):
                 self._leaving = True
 
     @property
@@ -166,6 +162,10 @@ class Talk:
             own(self, *about)
         else:
             self._story.tell(kind, *about)
+
+    def _may_take(self, line: str) -> bool:
+        is_command = line.lstrip().startswith("/") and not line.lstrip().startswith("//")
+        return self._may_speak() or (is_command and not self._is_script)
 
     def _may_speak(self) -> bool:
         """May the next line be taken? A person's at any time; a script's when the last one has been answered."""
@@ -199,7 +199,8 @@ class Talk:
         self._story.meet(session.agent, session.live_agent)
 
     def _failed(self, error: Exception) -> None:
-        self._failure = error
+        if not (self._leaving and isinstance(error, (SessionEndedError, SessionClosedError))):
+            self._failure = error
 
     def _answered(self) -> None:
         self._busy -= 1

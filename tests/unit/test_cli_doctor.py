@@ -6,10 +6,12 @@ import base64
 import json
 import re
 import socket
+import ssl
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 import pytest
+import trustme
 from cli_run import CANARY, Ran, clean_environment, point_at, runner
 
 from polyai_sync import CATALOG
@@ -18,6 +20,7 @@ from polyai_sync.emulator import Emulator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 ALL = list(STEPS)
 OK_OVER_HTTP = ["ok", "ok", "ok", "skipped", *["ok"] * 8]
@@ -233,6 +236,26 @@ def test_server_that_speaks_no_tls_fails_at_tls(run, desk: Emulator) -> None:
     assert status == 1
     assert re.search("✗  TLS ", out)
     assert desk.tokens_minted == 0
+
+
+def test_certificate_is_shown(run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost", common_name="localhost").configure_cert(context)
+    bundle = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(bundle))
+    with Emulator(tls=context) as emulator:
+        point_at(emulator, monkeypatch)
+        url = emulator.url.replace("127.0.0.1", "localhost")
+        status, out, _ = run("doctor", "--base-url", url, "--timeout", "5")
+        assert status == 1
+        assert re.search("✗  TLS .*not trusted", out)
+        assert "REQUESTS_CA_BUNDLE" in out
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
+        status, out, _ = run("doctor", "--base-url", url)
+    assert status == 0, out
+    assert re.search(r"✓  TLS .*TLSv1\.\d, certificate of localhost from trustme.*, valid until .* GMT", out)
+    assert f"CA bundle   {bundle}" in out
 
 
 @pytest.mark.parametrize(

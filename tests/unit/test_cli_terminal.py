@@ -244,6 +244,16 @@ def test_ctrl_c_while_connecting_leaves_at_once(desk: Emulator) -> None:
         assert "Traceback" not in chat.raw
 
 
+@pytest.mark.parametrize("keys", ["\x04", "/quit\r"])
+def test_leaving_while_connecting_is_obeyed_at_once(desk: Emulator, keys: str) -> None:
+    desk.faults.add("start.no_join")
+    with Program("chat") as chat:
+        chat.see("Connecting to the service")
+        wait_until(lambda: desk.sessions_created)
+        chat.type(keys)
+        assert chat.ends() == 0
+
+
 def test_refused_start_is_one_paragraph_and_status_1(desk: Emulator) -> None:
     desk.faults.add("access_token.unknown_connector")
     with Program("chat") as chat:
