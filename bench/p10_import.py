@@ -32,8 +32,8 @@ LIBRARIES: Final = "requests, websocket, pluggy, attr"
 CLIENT: Final = f"{OURS}, Client"
 
 
-def _goal(what: str, ours: str) -> Goal:
-    return Goal(id="P10", what=what, metric="cpu_ms", ours=ours, against=LIBRARIES, goal=1.05, limit=1.2)
+def _goal(what: str, ours: str, *, judged: bool) -> Goal:
+    return Goal(id="P10", what=what, metric="cpu_ms", ours=ours, against=LIBRARIES, goal=1.05, limit=1.2, judged=judged)
 
 
 BENCH = Bench(
@@ -51,5 +51,6 @@ BENCH = Bench(
         Variant(name="slack_sdk", call=f"{HERE}:timed", options={"statement": "import slack_sdk.socket_mode"}),
     ),
     main="cpu_ms",
-    goals=(_goal("import polyai_sync", OURS), _goal("… and its Client", CLIENT)),
+    goals=(_goal("import polyai_sync", OURS, judged=True), _goal("… and its Client", CLIENT, judged=False)),
+    note="The second is what a script pays before it can make a Client: these libraries, and all our own modules.",
 )

@@ -9,14 +9,13 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from bench.services import Services
 from bench.table import Bench, Rounds, Variant, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Container
 
-    from bench.services import Services
-
-__all__ = ["Run"]
+__all__ = ["Run", "quick_ratio"]
 
 _UNWANTED = ("_PROXY", "_CA_BUNDLE")
 
@@ -28,6 +27,21 @@ def _environment() -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.upper().endswith(_UNWANTED) and not name.startswith("POLYAI_")
     }
+
+
+def quick_ratio(bench: Bench, rounds: int = 3) -> float:
+    """The first goal's ratio, from a few short rounds: for a test that a bad regression cannot pass.
+
+    Raises:
+        RuntimeError: It could not be measured; the message says why.
+    """
+    goal = bench.goals[0]
+    with Services() as services:
+        run = Run(services, rounds=rounds, quick=True, progress=lambda _: None)
+        verdict = goal.judge(run.measure(bench, only=(goal.ours, goal.against)))
+    if verdict.ratio is None:
+        raise RuntimeError("; ".join(run.failures))
+    return verdict.ratio[0]
 
 
 class Run:
@@ -47,15 +61,16 @@ class Run:
         self._progress = progress
         self.failures: list[str] = []
 
-    def measure(self, bench: Bench) -> Rounds:
-        """All rounds of one benchmark."""
+    def measure(self, bench: Bench, only: Container[str] | None = None) -> Rounds:
+        """All rounds of one benchmark; ``only`` of the variants with these names."""
         options = {**bench.options, **(bench.quick if self._quick else {}), **self._services.options(bench.needs)}
-        rounds: Rounds = {variant.name: [] for variant in bench.variants}
+        variants = [variant for variant in bench.variants if only is None or variant.name in only]
+        rounds: Rounds = {variant.name: [] for variant in variants}
         count = min(self._rounds, bench.rounds)
         for number in range(count):
             # Another one begins each time, so that no variant always runs behind the same other.
-            turn = number % len(bench.variants)
-            for variant in bench.variants[turn:] + bench.variants[:turn]:
+            turn = number % len(variants)
+            for variant in variants[turn:] + variants[:turn]:
                 began = time.perf_counter()
                 figures = self._once(bench, variant, options)
                 if figures is not None:

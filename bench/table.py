@@ -10,7 +10,19 @@ from attrs import Factory, frozen
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["ACCEPTABLE", "FAILED", "OURS", "REACHED", "TOO_SLOW", "Bench", "Goal", "Rounds", "Variant", "Verdict"]
+__all__ = [
+    "ACCEPTABLE",
+    "FAILED",
+    "OURS",
+    "REACHED",
+    "TOLD",
+    "TOO_SLOW",
+    "Bench",
+    "Goal",
+    "Rounds",
+    "Variant",
+    "Verdict",
+]
 
 OURS: Final = "polyai_sync"
 
@@ -18,6 +30,7 @@ REACHED: Final = "reached"
 ACCEPTABLE: Final = "acceptable"
 TOO_SLOW: Final = "NOT ACCEPTABLE"
 FAILED: Final = "FAILED"
+TOLD: Final = "for information"
 
 Rounds = dict[str, list[dict[str, Any]]]
 """What each variant's rounds gave: figures by name."""
@@ -63,6 +76,7 @@ class Goal:
         ours: The variant that is compared.
         against_metric: The other figure's name, if it is another.
         times: How often the other figure counts.
+        judged: ``False``: the ratio is told, and no goal is set for it.
     """
 
     id: str
@@ -74,6 +88,7 @@ class Goal:
     ours: str = OURS
     against_metric: str = ""
     times: float = 1.0
+    judged: bool = True
 
     def judge(self, rounds: Rounds) -> Verdict:
         """Compare, round by round."""
@@ -91,6 +106,8 @@ class Goal:
         ratios = [mine / theirs for mine, theirs in pairs]
         ratio = median(ratios)
         word = REACHED if ratio <= self.goal else ACCEPTABLE if ratio <= self.limit else TOO_SLOW
+        if not self.judged:
+            word = TOLD
         return self._verdict(
             shown(self.metric, median(mine for mine, _ in pairs)),
             f"{against} {shown(other, median(theirs for _, theirs in pairs))}",
@@ -105,8 +122,8 @@ class Goal:
             measured=measured,
             against=against,
             ratio=ratio,
-            goal=f"{self.goal:g}",
-            limit=f"{self.limit:g}",
+            goal=f"{self.goal:g}" if self.judged else "-",
+            limit=f"{self.limit:g}" if self.judged else "-",
             verdict=word,
         )
 
