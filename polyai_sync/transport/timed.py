@@ -47,6 +47,7 @@ class _Limits(threading.local):
     connect: float | None = None
     read: float | None = None
     phase = deadline
+    response: http.client.HTTPResponse | None = None
 
 
 _limits = _Limits()
@@ -62,7 +63,6 @@ def limits(deadline: Deadline, *, connect: float | None, read: float | None) -> 
         read: Seconds for one answer, headers and body together.
     """
     _limits.deadline, _limits.connect, _limits.read = deadline, connect, read
-    _limits.phase = deadline
     try:
         yield
     finally:
@@ -117,6 +117,7 @@ class _TimedResponse(http.client.HTTPResponse):
         super().__init__(sock, *args, **kwargs)
         self._bytes = TimedReader(sock, self.fp.detach(), _limits.phase)
         self.fp = io.BufferedReader(self._bytes)
+        _limits.response = self
 
     def begin(self) -> None:
         """Read status line and headers. http.client takes an end among them for theirs, and so half a head for all."""
@@ -150,7 +151,12 @@ class _Timed(_Mixed):
         return sock
 
     def _tunnel(self) -> None:
-        super()._tunnel()
+        try:
+            super()._tunnel()
+        except BaseException:
+            if _limits.response is not None:
+                _limits.response.close()  # http.client of Python 3.10 leaves it open, and the socket with it
+            raise
         arm(self.sock, _limits.phase)
 
     def getresponse(self) -> Any:

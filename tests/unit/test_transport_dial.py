@@ -195,6 +195,30 @@ def test_a_server_that_never_answers_the_tls_handshake_is_given_up(certificates)
         assert time.monotonic() - started < 2
 
 
+def test_the_tls_handshake_has_all_the_time_that_is_left(names):
+    with Server(stays) as server:
+        names["localhost"] = ["127.0.0.1"] * 4
+        started = time.monotonic()
+        with pytest.raises(ConnectionFailedError, match="Timed out"):
+            dialer(f"https://localhost:{server.port}").dial(Deadline.after(0.4))
+        assert 0.4 <= time.monotonic() - started < 2
+
+
+def test_time_that_a_proxy_took_is_not_given_again_to_tls(monkeypatch):
+    def handler(peer):
+        peer.head()
+        time.sleep(0.3)
+        peer.send(b"HTTP/1.1 200 OK\r\n\r\n")
+        peer.linger()
+
+    with Server(handler) as gate:
+        monkeypatch.setenv("HTTPS_PROXY", gate.base_url)
+        started = time.monotonic()
+        with pytest.raises(ConnectionFailedError, match="Timed out"):
+            dialer("https://messaging.example").dial(Deadline.after(0.5))
+        assert 0.5 <= time.monotonic() - started < 0.75
+
+
 def test_a_proxy_that_dribbles_is_given_up(monkeypatch):
     def handler(peer):
         peer.head()

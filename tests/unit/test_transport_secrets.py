@@ -216,10 +216,12 @@ def test_records_without_a_token_are_left_alone(records):
         logging.getLogger("websocket").debug("count %d of %s", 3, "x")
         logging.getLogger("websocket").debug("cannot %d be formatted", "x")
         logging.getLogger("websocket").debug("it holds %s", TOKEN)
+    logging.getLogger("websocket").debug("GET /ws?access_token=another&cursor=1")
     assert records.getvalue().splitlines() == [
         "count 3 of x",
         "(a record that cannot be formatted)",
         "it holds ***",
+        "GET /ws?access_token=***&cursor=1",
     ]
 
 

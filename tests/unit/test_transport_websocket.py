@@ -288,6 +288,7 @@ def test_a_close_is_reported_and_answered(opened, payload, code, reason):
     def handler(peer):
         peer.send(server_frame("bye") + server_frame(payload, CLOSE) + server_frame("never read"))
         told.append(peer.frame())
+        told.append(peer.sock.recv(100))
 
     connection = opened(handler)
     messages, error = read_to_end(connection)
@@ -295,7 +296,7 @@ def test_a_close_is_reported_and_answered(opened, payload, code, reason):
     assert isinstance(error, ConnectionDroppedError)
     assert (error.close_code, error.close_reason) == (code, reason)
     assert error.retryable
-    assert until(lambda: told) == [(CLOSE, payload[:2])]
+    assert until(lambda: told)
     for _ in range(2):
         with pytest.raises(ConnectionDroppedError) as caught:
             connection.read()
@@ -303,6 +304,9 @@ def test_a_close_is_reported_and_answered(opened, payload, code, reason):
     with pytest.raises(ConnectionDroppedError) as caught:
         connection.write("too late", None)
     assert caught.value.close_code == code
+    connection.close()
+    assert until(lambda: len(told) == 2)
+    assert told == [(CLOSE, payload[:2]), b""]
 
 
 @pytest.mark.parametrize("part", [b"", server_frame("unfinished")[:5], b"\x81"])
@@ -337,6 +341,27 @@ def test_a_close_behind_a_failed_write_is_still_read():
     assert messages == ["last words"]
     assert error.close_code == 4001
     connection.close()
+
+
+def test_what_came_before_this_side_broke_off_is_still_read(opened):
+    go = threading.Event()
+
+    def handler(peer):
+        peer.send(server_frame("first"))
+        go.wait(10)
+        peer.send(server_frame("last words"))
+        peer.linger()
+
+    connection = opened(handler)
+    assert read_until(connection, 1) == ["first"]
+    go.set()
+    waker = Waker()
+    assert connection.wait(5, waker)
+    waker.close()
+    connection._link.shutdown()  # as a failed write does; a TLS socket's own shutdown() would forget that there is TLS
+    messages, error = read_to_end(connection)
+    assert messages == ["last words"]
+    assert isinstance(error, ConnectionDroppedError)
 
 
 # -- forks ------------------------------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from transport_wire import frame as server_frame
 
 from polyai_sync.errors import ConnectionDroppedError
 from polyai_sync.transport import connection as module
+from polyai_sync.transport import link as link_module
 from polyai_sync.transport.deadline import Deadline
 from polyai_sync.transport.link import Link, WantRead, WantWrite, link
 from polyai_sync.transport.waker import Waker
@@ -276,6 +277,12 @@ def test_a_message_ends_a_wait(opened, waker):
     assert read_until(connection, 1) == ["hello"]
 
 
+def test_what_tls_holds_already_is_not_waited_for(opened, monkeypatch):
+    monkeypatch.setattr(link_module, "CHUNK", 7)  # less than a record: the rest is in OpenSSL, and the socket is quiet
+    text = "x" * 1000
+    assert read_until(opened(lambda peer: (peer.send(server_frame(text)), peer.linger())), 1) == [text]
+
+
 # -- closing ----------------------------------------------------------------------------------------------------------
 
 
@@ -376,9 +383,11 @@ def test_a_read_that_has_to_write_first_is_tried_again(waker):
     ours, theirs = socket.socketpair()
     with theirs:
         connection = WebSocketConnection(Moody(ours, WantWrite()), _Frames(b"", 1000))
-        theirs.sendall(server_frame("hello"))
-        assert connection.wait(5, waker)
         assert connection.read() == []
+        assert connection.wait(5, waker)  # there is room to write, though nothing to read
+        assert connection.read() == []
+        assert not connection.wait(0, waker)
+        theirs.sendall(server_frame("hello"))
         assert connection.wait(5, waker)
         assert connection.read() == ["hello"]
         connection.close()
