@@ -12,6 +12,7 @@ import socket
 import ssl
 import time
 from collections.abc import Mapping
+from http.client import HTTPException
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 from urllib.parse import urlsplit
 
@@ -149,8 +150,10 @@ class Dialer:
             if deadline.expired():
                 raise TimeoutError("timed out")
             with limits(deadline, connect=self._settings.timeouts.connect, read=self._settings.timeouts.connect):
-                return Dialled(self._open(url, proxy, environment["verify"], environment["cert"]))
-        except (OSError, urllib3.exceptions.HTTPError, ValueError, ImportError) as error:
+                sock = self._open(url, proxy, environment["verify"], environment["cert"])
+            return Dialled(sock, took=time.monotonic() - started)
+        # HTTPException: what a proxy answers may be no HTTP. ImportError: a SOCKS proxy needs a package.
+        except (OSError, urllib3.exceptions.HTTPError, HTTPException, ValueError, ImportError) as error:
             return network_error(
                 error,
                 surface="connect",
@@ -225,10 +228,12 @@ class Dialled:
 
     Attributes:
         sock: The socket: plain, TLS, or urllib3's TLS inside TLS.
+        took: Seconds that it took to open; they count against `Timeouts.connect` together with the handshake's.
     """
 
-    def __init__(self, sock: Any) -> None:
+    def __init__(self, sock: Any, *, took: float = 0.0) -> None:
         self.sock = sock
+        self.took = took
         self._since = time.monotonic()
 
     def age(self) -> float:

@@ -72,7 +72,8 @@ def network_error(
     if setting:
         found = ConfigurationError(_sentence(*setting), resolution=setting[1], surface=surface)
     elif any(isinstance(link, http.client.HTTPException) and not isinstance(link, OSError) for link in chain):
-        found = ProtocolError(f"What answered at {where} does not speak HTTP", surface=surface)
+        way = f" (by the proxy {proxy})" if proxy else ""
+        found = ProtocolError(f"What answered at {where}{way} does not speak HTTP", surface=surface)
     else:
         if proxy and any(isinstance(link, _AT_PROXY) for link in chain):
             where = f"the proxy {proxy}"

@@ -289,8 +289,8 @@ class HttpTransport:
         session.headers = CaseInsensitiveDict(theirs.headers)
         session.cookies = RequestsCookieJar()
         session.cookies.update(theirs.cookies)
-        session.proxies = dict(theirs.proxies)
-        session.hooks = {event: list(hooks) for event, hooks in theirs.hooks.items()}
+        session.proxies = dict(theirs.proxies or {})
+        session.hooks = {event: hooks if callable(hooks) else list(hooks) for event, hooks in theirs.hooks.items()}
         session.params = copy.copy(theirs.params)
         session.adapters = OrderedDict(
             (prefix, pool.own if _is_plain(adapter) else pool.copies.get(id(adapter), adapter))

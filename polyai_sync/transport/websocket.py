@@ -72,7 +72,7 @@ def open_websocket(
         ProtocolError: An answer that is none, such as a 200, or a 101 with the wrong headers.
         PolyAIError: The refusal, as the catalogue names it, with ``surface`` ``connect``.
     """
-    port = HandshakePort(dialled.sock, deadline.within(settings.timeouts.connect))
+    port = HandshakePort(dialled.sock, deadline.within(settings.timeouts.connect - dialled.took))
     try:
         error = _shake_hands(port, settings, session_id, access_token, cursor, headers)
     except BaseException:

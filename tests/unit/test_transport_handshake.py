@@ -18,10 +18,11 @@ from transport_wire import (  # noqa: F401 - some are fixtures
     no_proxies,
     open_descriptors,
     read_until,
+    settings,
 )
 from transport_wire import frame as server_frame
 
-from polyai_sync.config import Timeouts
+from polyai_sync.config import Secret, Timeouts
 from polyai_sync.errors import (
     AuthenticationError,
     ConnectionFailedError,
@@ -33,6 +34,10 @@ from polyai_sync.errors import (
     ServerError,
     SessionNotFoundError,
 )
+from polyai_sync.transport.deadline import Deadline
+from polyai_sync.transport.dial import Dialer
+from polyai_sync.transport.http import HttpTransport
+from polyai_sync.transport.websocket import open_websocket
 
 
 def asked(**options):
@@ -360,6 +365,25 @@ def test_no_answer_ends_at_the_connect_time_out():
     started = time.monotonic()
     assert isinstance(refusal(b"", seconds=30, timeouts=Timeouts(connect=0.3)), ConnectionFailedError)
     assert time.monotonic() - started < 2
+
+
+def test_what_the_dial_took_counts_against_the_connect_time_out():
+    with Server(lambda peer: peer.linger()) as server:
+        chosen = settings(server.base_url, timeouts=Timeouts(connect=5))
+        dialled = Dialer(chosen, HttpTransport(chosen)).dial(Deadline.after(5))
+        assert 0 < dialled.took < 5
+        dialled.took = 4.8
+        started = time.monotonic()
+        with pytest.raises(ConnectionFailedError, match="Timed out"):
+            open_websocket(
+                dialled,
+                settings=chosen,
+                session_id="s",
+                access_token=Secret(TOKEN),
+                cursor=0,
+                deadline=Deadline.after(30),
+            )
+        assert time.monotonic() - started < 2
 
 
 def test_a_byte_now_and_then_does_not_extend_the_time():

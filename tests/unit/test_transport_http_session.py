@@ -33,7 +33,7 @@ from transport_wire import (  # noqa: F401 - some are fixtures
 )
 from transport_wire import frame as server_frame
 
-from polyai_sync.errors import ConfigurationError, ConnectionFailedError
+from polyai_sync.errors import ConfigurationError, ConnectionFailedError, ProtocolError
 from polyai_sync.transport.deadline import Deadline
 from polyai_sync.transport.dial import Dialer
 from polyai_sync.transport.http import HttpTransport
@@ -126,6 +126,15 @@ def test_a_hook_that_reads_the_body_does_no_harm(calling):
         session.hooks["response"].append(lambda response, **_: read.append(response.json()))
         assert mint(calling(Recorded(), http=session)).value == TOKEN
         assert read
+
+
+def test_a_hook_may_stand_alone(calling):
+    with requests.Session() as session:
+        read = []
+        session.hooks["response"] = lambda response, **_: read.append(response.status_code)
+        session.proxies = None
+        mint(calling(Recorded(), http=session))
+        assert read == [200]
 
 
 def test_a_session_of_another_class_keeps_its_ways(calling):
@@ -404,6 +413,16 @@ def test_a_malformed_proxy_is_a_setting(monkeypatch):
     fails("https://messaging.example", ConfigurationError, "proxy URL")
     monkeypatch.setenv("HTTPS_PROXY", "http://")
     fails("https://messaging.example", ConfigurationError, "proxy URL")
+
+
+def test_a_proxy_that_speaks_no_http_is_told_on_both_legs(monkeypatch):
+    def handler(peer):
+        peer.head()
+        peer.send(b"220 mail.example.com ESMTP\r\n")
+
+    with Server(handler) as gate:
+        monkeypatch.setenv("HTTPS_PROXY", gate.base_url)
+        fails("https://messaging.example", ProtocolError, rf"proxy 127\.0\.0\.1:{gate.port}\) does not speak HTTP")
 
 
 def test_an_https_proxy_serves_both_legs(certificates):
