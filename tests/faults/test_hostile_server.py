@@ -37,6 +37,8 @@ def dribble(peer: Peer, data: bytes, pause: float = 0.05) -> None:
         time.sleep(pause)
 
 
+BOMB = gzip.compress(b" " * 100_000_000)
+BOMB_IN_A_BOMB = gzip.compress(BOMB)
 OK = b"HTTP/1.1 200 OK\r\n"
 ANSWERS: dict[str, tuple[Any, set[str]]] = {
     "endless headers": (
@@ -67,13 +69,11 @@ ANSWERS: dict[str, tuple[Any, set[str]]] = {
         {"client.connect_failed", "client.protocol"},
     ),
     "a gzip bomb": (
-        lambda peer: peer.answer(gzip.compress(b" " * 100_000_000), Content_Encoding="gzip"),
+        lambda peer: peer.answer(BOMB, Content_Encoding="gzip"),
         {"client.protocol"},
     ),
     "a bomb in a bomb": (
-        lambda peer: peer.answer(
-            gzip.compress(gzip.compress(b" " * 100_000_000)), Content_Encoding="gzip, gzip, gzip, gzip"
-        ),
+        lambda peer: peer.answer(BOMB_IN_A_BOMB, Content_Encoding="gzip, gzip, gzip, gzip"),
         {"client.protocol", "client.connect_failed"},
     ),
     "10,000-deep JSON": (lambda peer: peer.answer(b'{"a":' * 10_000 + b"1" + b"}" * 10_000), {"client.protocol"}),
@@ -203,15 +203,15 @@ def test_a_handshake_that_is_none_is_told(what: str) -> None:
 
 @pytest.mark.parametrize("how", ["deflated", "deflated bomb"])
 def test_compression_that_nobody_asked_for_is_not_unpacked(how: str) -> None:
+    text = event("SESSION_START", {"capabilities": {}}, id="s", sequence=1)
+    packer = zlib.compressobj(wbits=-15)
+    clear = text.encode() if how == "deflated" else b" " * 200_000_000
+    data = packer.compress(clear) + packer.flush(zlib.Z_SYNC_FLUSH)
+    packed = bytearray(frame(data[:-4]))
+    packed[0] |= 0x40  # RSV1
+
     def compress(peer: Peer) -> None:
         peer.accept("Sec-WebSocket-Extensions: permessage-deflate\r\n")
-        text = event("SESSION_START", {"capabilities": {}}, id="s", sequence=1)
-        packer = zlib.compressobj(wbits=-15)
-        data = packer.compress(text.encode() if how == "deflated" else b" " * 200_000_000) + packer.flush(
-            zlib.Z_SYNC_FLUSH
-        )
-        packed = bytearray(frame(data[:-4]))
-        packed[0] |= 0x40  # RSV1
         peer.send(bytes(packed))
         peer.linger()
 
