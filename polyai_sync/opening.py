@@ -1,20 +1,27 @@
-"""The way to an open session: token, session, first socket, each with its retries (`protocol.md` §7.1)."""
+"""The way to an open session: token, session, first socket, each with its retries (`protocol.md` §7.1).
+
+The socket's connection is dialled while the REST calls are still under way.
+"""
 
 from __future__ import annotations
 
 import threading
 import uuid
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from polyai_sync.errors import ConnectionFailedError, PolyAIError
+from polyai_sync.config import Secret
+from polyai_sync.errors import AuthenticationError, ConnectionFailedError, PolyAIError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from polyai_sync.connecting import Connector
+    from polyai_sync.engine import Engine
     from polyai_sync.transport.deadline import Deadline
     from polyai_sync.transport.dial import Dialer, Dialled
 
-__all__ = ["Predial", "new_correlation_id", "retrying"]
+__all__ = ["Opening", "new_correlation_id", "retrying"]
 
 T = TypeVar("T")
 
@@ -55,7 +62,7 @@ def retrying(
         attempt += 1
 
 
-class Predial:
+class _Predial:
     """Dials the socket's connection while the REST calls are under way. Nothing secret is sent on it."""
 
     def __init__(self, dialer: Dialer, deadline: Deadline) -> None:
@@ -107,3 +114,122 @@ class Predial:
                 self._dialled = dialled
                 return
         dialled.close()
+
+
+class Opening:
+    """Opens a session the first time: creates it unless it is resumed, and connects. On the session's own thread.
+
+    Args:
+        engine: The session's.
+        connector: Opens its sockets.
+        deadline: Until when something may be tried again.
+    """
+
+    def __init__(self, engine: Engine, connector: Connector, deadline: Deadline) -> None:
+        self._engine = engine
+        self._connector = connector
+        self._deadline = deadline
+
+    def open(self) -> None:
+        """Do all of it.
+
+        Raises:
+            PolyAIError: It failed for good.
+            Stopped: The session is not wanted any longer.
+        """
+        if self._engine.identity is not None:
+            self._retrying("connect", partial(self._first_connect, None))
+            return
+        services = self._engine.services
+        predial = _Predial(services.dialer, self._deadline.within(services.settings.timeouts.connect))
+        try:
+            self._create()
+            self._retrying("connect", partial(self._first_connect, predial))
+        finally:
+            predial.cancel()
+
+    def _create(self) -> None:
+        token = self._mint()
+        refused = False
+        correlation_id = new_correlation_id()
+
+        def create(attempt: int) -> str:
+            nonlocal token, refused
+            if refused:  # a token that was refused once is refused again
+                token = self._mint()
+                refused = False
+            try:
+                return self._engine.services.http.create_session(
+                    token,
+                    streaming=self._engine.streaming,
+                    deadline=self._deadline,
+                    attempt=attempt,
+                    correlation_id=correlation_id,
+                    observer=self,
+                )
+            except AuthenticationError:
+                refused = True
+                raise
+
+        session_id = self._retrying("session_create", create)
+        with self._engine.lock:
+            self._engine.check_wanted()
+            self._engine.identity = (session_id, token)
+        threading.current_thread().name = f"polyai-{session_id[:8]}"
+
+    def _mint(self) -> Secret:
+        correlation_id = new_correlation_id()
+
+        def mint(attempt: int) -> Secret:
+            token = self._engine.services.http.mint_access_token(
+                deadline=self._deadline, attempt=attempt, correlation_id=correlation_id, observer=self
+            )
+            return Secret(token.value)
+
+        return self._retrying("access_token", mint)
+
+    def _retrying(self, operation: str, call: Callable[[int], T]) -> T:
+        host = self._engine.services.host
+
+        def ask(error: PolyAIError, attempt: int) -> float | None:
+            with self._engine.lock:
+                self._check_wanted_unless_ended_by(error)
+            session = self._engine.session if self._engine.identity else None
+            return self._engine.ask(lambda: host.retry_delay(session, operation, error, attempt))
+
+        return retrying(call, ask=ask, pause=self._engine.pause, deadline=self._deadline, report=self._engine.report)
+
+    def _check_wanted_unless_ended_by(self, error: PolyAIError) -> None:
+        """A refusal that ended the session is raised as it is."""
+        if self._engine.conversation.end_error is error:
+            raise error
+        self._engine.check_wanted()
+
+    def _first_connect(self, predial: _Predial | None, _: int) -> None:
+        deadline = self._deadline.within(self._engine.services.settings.timeouts.connect)
+        try:
+            dialled = predial.take(deadline) if predial is not None else None
+            self._connector.connect(deadline, dialled)
+        except PolyAIError as error:
+            refusal = error
+            self._engine.report(refusal)
+            self._engine.change(lambda conversation, now: conversation.refused(refusal, now))
+            raise
+
+    # --- the observer of the REST calls ---
+
+    def on_request(self, operation: str, attempt: int, method: str, url: str, correlation_id: str) -> None:
+        """Told by the transport before each attempt."""
+        self._engine.tell_now("on_request", operation, attempt, method, url, correlation_id)
+
+    def on_response(
+        self,
+        operation: str,
+        attempt: int,
+        status: int | None,
+        seconds: float,
+        correlation_id: str,
+        error: PolyAIError | None,
+    ) -> None:
+        """Told by the transport after it."""
+        self._engine.tell_now("on_response", operation, attempt, status, seconds, correlation_id, error)

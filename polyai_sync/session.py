@@ -20,6 +20,7 @@ from polyai_sync.errors import (
     WaitTimeoutError,
 )
 from polyai_sync.events import Event
+from polyai_sync.life import Life
 from polyai_sync.messages import (
     Capabilities,
     Delivery,
@@ -71,9 +72,8 @@ class Session:
         self._timeouts = services.settings.timeouts
         self._base_url = services.settings.base_url
         self._created_at = created_at or datetime.now(timezone.utc)
-        self._engine = Engine(
-            services, conversation, self, streaming=streaming, identity=identity, deadline=deadline, left=left
-        )
+        self._engine = Engine(services, conversation, self, streaming=streaming, identity=identity)
+        self._life = Life(self._engine, deadline, left)
 
     def __repr__(self) -> str:
         return f"<Session {self.session_id or '(new)'} {self.status}>"
@@ -334,7 +334,7 @@ class Session:
             return True
 
         if self._engine.change(put):
-            self._engine.revive()
+            self._engine.revive(self._life.revive)
             if not wait:
                 return None
             conversation = self._engine.conversation
@@ -458,7 +458,7 @@ class Session:
         engine, conversation = self._engine, self._engine.conversation
         waiter = Waiter(time.monotonic())
         conversation.lines.wait(waiter)
-        engine.start()
+        engine.start(self._life.live)
         try:
             self._wait_for_agent(waiter, deadline, lambda conversation: engine.connected, keep=True)
             ready = deadline.within(self._timeouts.ready) if phases else deadline

@@ -1,0 +1,262 @@
+"""One session's thread: connect, read, beat, expire deadlines, reconnect (`architecture.md` "Threads").
+
+The thread owns the socket for the session's life.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+from polyai_sync.connecting import Connector
+from polyai_sync.engine import Engine, Stopped
+from polyai_sync.errors import ConnectionDroppedError, ConnectionLostError, PolyAIError, ProtocolError
+from polyai_sync.messages import EndReason
+from polyai_sync.opening import Opening
+from polyai_sync.redaction import MASK, SHORTEST
+from polyai_sync.transport.deadline import Deadline
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from polyai_sync.protocol.conversation import Conversation
+    from polyai_sync.protocol.deliveries import Sent
+
+__all__ = ["Life"]
+
+_log = logging.getLogger("polyai_sync.session")
+
+
+class Life:
+    """What the session's thread does.
+
+    Args:
+        engine: The session's.
+        deadline: Until when a start or resume may try again.
+        left: Called when the thread has nothing left to do.
+    """
+
+    def __init__(self, engine: Engine, deadline: Deadline, left: Callable[[Engine], None]) -> None:
+        self._engine = engine
+        self._connector = Connector(engine)
+        self._opening = Opening(engine, self._connector, deadline)
+        self._left = left
+
+    def live(self) -> None:
+        """The thread's work, from the first request to the end."""
+        self._run(self._begin)
+
+    def revive(self) -> None:
+        """The work of the thread of a session that was given up: one more try, to end it."""
+        self._run(self._revived)
+
+    def _run(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Stopped:
+            pass
+        except BaseException as error:
+            self._died(error)
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            self._leave()
+
+    def _begin(self) -> None:
+        try:
+            self._opening.open()
+        except PolyAIError as error:
+            failure = self._engine.start_error = error
+            self._engine.change(lambda conversation, now: conversation.given_up(failure, now))
+            return
+        self._serve()
+
+    def _revived(self) -> None:
+        if self._reconnect(ConnectionDroppedError("The connection had been given up")):
+            self._serve()
+
+    def _died(self, error: BaseException) -> None:
+        """Nothing may leave the thread unsaid: whoever waits is told why (`pitfalls.md` 23)."""
+        if isinstance(error, Exception):
+            _log.exception("The session's thread failed.", extra={"session_id": self._engine.session_id})
+        lost = ConnectionLostError("The session's thread failed", surface="client")
+        lost.__cause__ = error
+        self._engine.start_error = self._engine.start_error or lost
+        with self._engine.lock:
+            self._engine.conversation.report(lost)
+            self._engine.conversation.given_up(lost, time.monotonic())
+            self._engine.commit()
+
+    def _leave(self) -> None:
+        with self._engine.lock:
+            connection, self._engine.connection = self._engine.connection, None
+        if connection is not None:
+            connection.close()
+            self._engine.queue("on_disconnect", None)
+        with self._engine.lock:
+            self._engine.commit()
+            self._engine.waker.close()
+        try:
+            self._engine.hooks.drain()
+        finally:
+            self._left(self._engine)
+
+    # --- serving ---
+
+    def _serve(self) -> None:
+        while True:
+            error = self._read()
+            if error is None:
+                return
+            while not self._reconnect(error):
+                with self._engine.lock:
+                    if not self._engine.conversation.ending or self._engine.conversation.over:
+                        return
+                    self._engine.given_up = False  # the end was asked for meanwhile: that is worth one more try
+
+    def _read(self) -> ConnectionDroppedError | None:
+        """Read until the socket is gone (returns why) or the session is over (returns ``None``)."""
+        while True:
+            with self._engine.lock:
+                connection = self._engine.connection
+                if self._engine.stopped or connection is None or self._engine.conversation.over:
+                    return None
+                due = self._engine.conversation.due()
+                self._engine.polling = True
+                self._engine.polling_until = math.inf if due is None else due
+            timeout = None if due is None else max(0.0, due - time.monotonic())
+            readable = connection.wait(timeout, self._engine.waker)
+            self._engine.waker.clear()  # before looking what there is to do: a later wake ends the next wait
+            self._engine.polling = False
+            error: ConnectionDroppedError | None = None
+            frames: list[str] = []
+            if readable:
+                try:
+                    frames = connection.read()
+                except ConnectionDroppedError as caught:
+                    error = caught
+                except PolyAIError as caught:  # the server broke the protocol: what follows is a drop like any other
+                    error = ConnectionDroppedError(f"The connection had to be dropped: {caught.message}")
+                    error.__cause__ = caught
+            with self._engine.lock:
+                now = time.monotonic()
+                conversation = self._engine.conversation
+                if readable and error is None:
+                    conversation.heard(now)
+                for frame in frames:
+                    conversation.receive(self._masked(frame), now)
+                conversation.tick(now)
+                if error is None and conversation.is_dead(now):
+                    error = ConnectionDroppedError("Nothing was heard from the server for 2.5 heartbeat intervals")
+                if error is not None:
+                    self._drop(error, now)
+                self._engine.commit()
+            self._engine.follow_up()
+            if error is not None:
+                connection.close()
+                return error
+            self._ask_about_resending()
+            self._connector.renew_if_due()
+
+    def _masked(self, frame: str) -> str:
+        """Without our tokens: what the server quotes would be in events, errors and logs (`error-codes.md`)."""
+        for secret in (self._engine.services.settings.connector_token, self._engine.access_token):
+            token = secret.reveal() if secret is not None else ""
+            if len(token) >= SHORTEST and token in frame:
+                frame = frame.replace(token, MASK)
+        return frame
+
+    def _drop(self, error: ConnectionDroppedError, now: float) -> None:
+        """With the lock held: the socket is gone, and the conversation learns of it."""
+        self._engine.connection = None
+        if self._engine.stopped:
+            self._engine.queue("on_disconnect", None)
+            return
+        conversation = self._engine.conversation
+        was_over = conversation.over
+        conversation.dropped(now, error.close_code)
+        cause: PolyAIError | None = None if was_over else conversation.end_error  # close 1000 has none: it is the end
+        if not conversation.over:
+            if isinstance(error.__cause__, ProtocolError):
+                conversation.report(error.__cause__)
+            conversation.report(error)
+            cause = error
+        conversation.notices.tell("on_disconnect", cause)
+
+    def _ask_about_resending(self) -> None:
+        engine = self._engine
+        while True:
+            with engine.lock:
+                if not engine.conversation.questions:
+                    return
+                sent = engine.conversation.questions.popleft()
+            again = engine.ask(partial(engine.services.host.resend, engine.session, sent.message))
+            engine.change(partial(_answer, sent, again))
+
+    def _reconnect(self, dropped: ConnectionDroppedError) -> bool:
+        """Bring the socket back; ``False`` when the session is over or was given up."""
+        error: PolyAIError = dropped
+        code = dropped.close_code
+        tried_to_end = False
+        while True:
+            with self._engine.lock:
+                self._engine.check_wanted()
+                ending = self._engine.conversation.ending
+                attempt = self._engine.conversation.attempts.begin()
+            if ending:
+                if tried_to_end:
+                    self._engine.change(lambda conversation, now: conversation.end(EndReason.UNCONFIRMED, now))
+                    return False
+                tried_to_end = True  # reopened once, whatever the policies say (api.md, end)
+            else:
+                delay = self._next_delay(error, attempt)
+                if delay is None:
+                    self._give_up(error, code, attempt - 1)
+                    return False
+                self._engine.tell_now("on_reconnect", attempt, delay, error)
+                self._engine.pause(delay, until_ending=True)
+                tried_to_end = self._engine.conversation.ending
+            try:
+                self._connector.connect(Deadline.after(self._engine.services.settings.timeouts.connect))
+            except PolyAIError as caught:
+                error = caught
+            else:
+                return True
+            self._engine.report(error)
+            self._engine.change(partial(_refuse, error))
+
+    def _next_delay(self, error: PolyAIError, attempt: int) -> float | None:
+        host, session = self._engine.services.host, self._engine.session
+        return self._engine.ask(lambda: host.reconnect_delay(session, error, attempt))
+
+    def _give_up(self, error: PolyAIError, code: int | None, attempts: int) -> None:
+        tries = f"{attempts} attempt{'s' * (attempts != 1)} to reconnect failed" if attempts else "it was not reopened"
+        lost = ConnectionLostError(
+            f"The connection dropped and {tries}: {error.message}",
+            close_code=code,
+            attempts=attempts,
+            surface="connect",
+        )
+        lost.__cause__ = error
+
+        def give_up(conversation: Conversation, now: float) -> None:
+            conversation.report(lost)
+            conversation.given_up(lost, now)
+
+        self._engine.given_up = True
+        self._engine.change(give_up)
+
+
+def _answer(sent: Sent, again: bool, conversation: Conversation, _: float) -> None:
+    """Let go of, or keep back, a message that a replay proved not to have been received."""
+    if again:
+        conversation.resend(sent)
+    else:
+        conversation.keep_back(sent)
+
+
+def _refuse(error: PolyAIError, conversation: Conversation, now: float) -> None:
+    conversation.refused(error, now)
