@@ -71,6 +71,7 @@ class Engine:
         polling: The session's thread waits on its socket, at most until ``polling_until``.
         stopped: The connection was closed on this side.
         given_up: No more attempts are made to reconnect.
+        exiting: The interpreter is at its end.
     """
 
     def __init__(
@@ -101,6 +102,7 @@ class Engine:
         self.polling_until = math.inf
         self.stopped = False
         self.given_up = False
+        self.exiting = False
         self._thread: threading.Thread | None = None
 
     # --- for the callers ---
@@ -159,6 +161,12 @@ class Engine:
 
         Deadlines that the conversation knows are met here as well, should the session's thread be busy.
         """
+        try:
+            return self._wait(predicate, deadline)
+        finally:
+            self._stay_asleep()
+
+    def _wait(self, predicate: Callable[[], bool], deadline: Deadline) -> bool:
         with self.lock:
             while not predicate():
                 if deadline.expired():
@@ -185,6 +193,18 @@ class Engine:
         Raises:
             Stopped: It was.
         """
+        try:
+            self._pause(seconds, until_ending=until_ending)
+        finally:
+            self._stay_asleep()
+
+    def _stay_asleep(self) -> None:
+        """At the end of the interpreter: what a wait of a daemon thread raised would be printed (`pitfalls.md` 25)."""
+        thread = threading.current_thread()
+        if self.exiting and thread.daemon and thread is not self._thread:
+            threading.Event().wait()
+
+    def _pause(self, seconds: float, *, until_ending: bool) -> None:
         deadline = Deadline.after(seconds)
         while not deadline.expired():
             with self.lock:
