@@ -303,7 +303,10 @@ class Client:
             engine.after_fork()
 
     def _at_exit(self) -> None:
-        self._close_all(list(self._engines), EXIT_PATIENCE)
+        engines = list(self._engines)
+        for engine in engines:
+            engine.exiting = True
+        self._close_all(engines, EXIT_PATIENCE)
 
 
 class _Observer:
