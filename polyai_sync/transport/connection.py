@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import threading
 from collections import deque
@@ -130,6 +131,7 @@ class WebSocketConnection:
 
     def __init__(self, wire: Link, frames: Frames) -> None:
         self.generation = 0
+        self._made_in = os.getpid()
         self._link = wire
         self._frames = frames
         self._more = True  # the first frames may have come with the handshake's answer
@@ -225,8 +227,11 @@ class WebSocketConnection:
     def close(self, code: int = 1000) -> None:
         """Close it from any thread: a close frame where there is room for one, then the socket. Waits for nothing.
 
-        Whoever is in ``wait`` or ``write`` comes back at once. Idempotent.
+        Whoever is in ``wait`` or ``write`` comes back at once. Idempotent. In a forked process the same as `abandon`.
         """
+        if os.getpid() != self._made_in:
+            self.abandon()
+            return
         with self._state:
             if self._closing:
                 return

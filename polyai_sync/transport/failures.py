@@ -54,7 +54,7 @@ def network_error(
         surface: The leg.
         where: ``host:port`` of the server.
         proxy: ``host:port`` of the proxy on the way, or ``None``.
-        waited: The seconds that had been given, told where the time was up.
+        waited: The seconds that it took to fail, told where the time was up.
 
     Returns:
         A `ConnectionFailedError`; a `ProtocolError` where something answered that is no HTTP; a `ConfigurationError`
@@ -132,7 +132,8 @@ def _told(error: BaseException, *, where: str, proxy: str | None, waited: float 
         return f"Timed out without an answer from {where}{time}", "check the network, or allow more time."
     if isinstance(error, ssl.SSLError) and not isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
         why = (error.reason or "no reason given").lower().replace("_", " ")
-        return f"The TLS handshake with {where} failed ({why})", "check that it speaks TLS on this port."
+        fix = "check the client certificate." if "certificate" in why else "check that it speaks TLS on this port."
+        return f"The TLS handshake with {where} failed ({why})", fix
     if isinstance(error, ConnectionRefusedError):
         return f"The connection was refused by {where}", "check host and port, and that the server is running."
     if isinstance(error, (ConnectionError, ssl.SSLError)):

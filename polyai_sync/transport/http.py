@@ -277,12 +277,15 @@ class HttpTransport:
 
     def _session(self) -> requests.Session:
         """A session of this call's own, which shares the adapters."""
+        session = requests.Session() if self._http is None else self._copy_of(self._http)
+        if self._http is None:
+            session.adapters = OrderedDict.fromkeys(("https://", "http://"), self._pool().own)
+        # Also where it shall not follow a redirect, requests would prepare it, tokens and all, and read the whole body.
+        session.__dict__["get_redirect_target"] = _nowhere
+        return session
+
+    def _copy_of(self, theirs: requests.Session) -> requests.Session:
         pool = self._pool()
-        theirs = self._http
-        if theirs is None:
-            session = requests.Session()
-            session.adapters = OrderedDict.fromkeys(("https://", "http://"), pool.own)
-            return session
         # Of its own class, with what that class keeps: it may override how requests are made.
         session = type(theirs).__new__(type(theirs))
         session.__dict__.update(theirs.__dict__)
@@ -347,6 +350,10 @@ def _copied(adapter: Any) -> Any:
     fresh.proxy_manager = {}
     fresh.init_poolmanager(fresh._pool_connections, fresh._pool_maxsize, block=fresh._pool_block)
     return fresh
+
+
+def _nowhere(response: requests.Response) -> None:
+    """Where a redirect leads."""
 
 
 def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:

@@ -309,6 +309,24 @@ def test_a_redirect_is_not_followed(calling):
     assert elsewhere.requests == []
 
 
+def test_the_body_of_a_redirect_is_not_read_without_end(calling):
+    sent = []
+
+    def handler(peer):
+        peer.request()
+        peer.send(b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\n\r\n")
+        for _ in range(2000):
+            peer.send(b"x" * 65536)
+            sent.append(65536)
+
+    transport = calling(handler)
+    started = time.monotonic()
+    with pytest.raises(InvalidRequestError):
+        mint(transport)
+    assert time.monotonic() - started < 2
+    assert len(sent) < 2000
+
+
 def test_a_long_body_is_cut_on_the_error(calling):
     transport = calling(Recorded(b"x" * 60_000, 500))
     with pytest.raises(ServerError) as caught:

@@ -348,6 +348,18 @@ def test_a_client_certificate_serves_both_legs(certificates):
         both_legs(server.base_url, session)
 
 
+def test_a_missing_client_certificate_is_told_on_both_legs(certificates):
+    context = certificates.server()
+    context.verify_mode = ssl.CERT_REQUIRED
+    certificates.ca.configure_trust(context)
+    with Server(both, context) as server, trusting(certificates) as session:
+        transport = HttpTransport(settings(server.base_url), http=session)
+        with pytest.raises(ConnectionFailedError, match=r"client certificate|closed before"):
+            mint(transport)
+        with pytest.raises(ConnectionFailedError, match=r"client certificate|closed before"):
+            connect(server.base_url, http=session)
+
+
 def test_no_ca_bundle_is_loaded_for_a_second_connection(certificates, monkeypatch):
     with Server(both, certificates.server()) as server, trusting(certificates) as session:
         both_legs(server.base_url, session)

@@ -399,7 +399,8 @@ def test_abandon_says_nothing_and_gives_the_descriptor_back(opened):
     assert told == [(TEXT, b"from the parent")]
 
 
-def test_abandon_leaves_the_parents_tls_alone(certificates):
+@pytest.mark.parametrize("end", ["abandon", "close"])
+def test_the_end_of_a_childs_copy_leaves_the_parents_tls_alone(certificates, end):
     code = """
 import os, sys, requests
 sys.path.insert(0, {folder!r})
@@ -411,7 +412,7 @@ connection = connect({url!r}, http=http)
 assert read_until(connection, 1) == ["hello"]
 pid = os.fork()
 if pid == 0:
-    connection.abandon()
+    connection.{end}()
     del connection
     os._exit(7)
 assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
@@ -427,5 +428,5 @@ connection.close()
         peer.linger()
 
     with Server(handler, certificates.server()) as server:
-        filled = code.format(folder=os.path.dirname(__file__), bundle=certificates.bundle, url=server.base_url)
+        filled = code.format(end=end, folder=os.path.dirname(__file__), bundle=certificates.bundle, url=server.base_url)
         subprocess.run([sys.executable, "-c", filled], check=True, timeout=30)
