@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import attrs
 from polyai_sync.cli.failures import DONE, CommandError
 from polyai_sync.cli.service import Service
 from polyai_sync.cli.text import clean, one_line
+from polyai_sync.errors import PolyAIError
 from polyai_sync.messages import HandoffStatus
 
 if TYPE_CHECKING:
@@ -32,7 +34,12 @@ def run(options: argparse.Namespace, output: Output) -> int:
     limit = {} if options.timeout is None else {"timeout": options.timeout}
     with service.client() as client, client.start_session() as session:
         started = time.monotonic()
-        reply = session.ask(text, settle=options.settle, **limit)
+        try:
+            reply = session.ask(text, settle=options.settle, **limit)
+        except PolyAIError:
+            with contextlib.suppress(PolyAIError):  # what went wrong first is what is told
+                session.end(timeout=1.0)
+            raise
         seconds = time.monotonic() - started
         if options.json:
             output.json(_document(reply, session.session_id, seconds))

@@ -49,6 +49,9 @@ def run(options: argparse.Namespace, output: Output) -> int:
             except PolyAIError as error:
                 failure = error
                 detail, status = one_line(error.message), "failed"
+            except BaseException:
+                report.take_back()
+                raise
             milliseconds = None if status == "skipped" else round(examination.seconds * 1000, 1)
             report.add(Finding(name=name, status=status, milliseconds=milliseconds, detail=output.hide(detail)))
             if name == "settings" and failure is None:
@@ -105,6 +108,11 @@ class _Report:
             self._output.stdout.write(f"  {name} {self._output.symbols.more}")
             self._output.stdout.flush()
 
+    def take_back(self) -> None:
+        """Take back what `begin` has shown."""
+        if self._output.can_move and not self._quiet:
+            self._output.stdout.write("\r\x1b[K")
+
     def add(self, finding: Finding) -> None:
         """Write one finding."""
         self.findings.append(finding)
@@ -112,8 +120,7 @@ class _Report:
             self._failed = finding.name
         if self._quiet:
             return
-        if self._output.can_move:
-            self._output.stdout.write("\r\x1b[K")
+        self.take_back()
         took = "" if finding.milliseconds is None else f"{finding.milliseconds:.0f} ms"
         mark = self._marks[finding.status]
         style = "quiet" if finding.status in ("skipped", "not tried") else ""

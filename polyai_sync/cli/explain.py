@@ -24,7 +24,7 @@ _WHERE: Final = {
     "websocket": "a system message in the conversation",
     "client": "this library",
 }
-_RANGES: Final = {300: "3xx", 400: "400, other 4xx", 500: "5xx"}
+_RANGES: Final = {300: "3xx", 400: "4xx", 500: "5xx"}
 
 
 def run(options: argparse.Namespace, output: Output) -> int:

@@ -137,7 +137,7 @@ class Story:
     def _grown(self, message: Message) -> None:
         if message.complete:
             return  # it is told whole, right after this
-        self._thinking = False
+        self._waiting, self._thinking = "", False
         self._growing[message.message_id] = message
         self._show_growing()
 
@@ -155,7 +155,7 @@ class Story:
         if message.role == "user":
             self._user_message(message)
             return
-        self._thinking = False
+        self._waiting, self._thinking = "", False
         if message.role == "live_agent":
             self._typing_until = None
             self.live_spoke = True
@@ -245,11 +245,12 @@ class Story:
             teller(self, event)
 
     def _joined(self, event: events.PolyAgentJoined) -> None:
-        self._waiting = ""
         self._agent = one_line(event.agent_name) or self._agent
+        if self._waiting:
+            self._waiting = f"{self._agent} has joined"
 
     def _thinks(self, _: events.Event) -> None:
-        self._thinking = True
+        self._waiting, self._thinking = "", True
 
     def _agent_left(self, _: events.Event) -> None:
         self._thinking = False

@@ -237,9 +237,9 @@ def test_refusal_of_the_service_is_status_1_and_one_paragraph(run, desk: Emulato
 def test_answer_that_does_not_come_in_time_is_status_1(run, desk: Emulator) -> None:
     desk.faults.add("agent.silent")
     status, _, err = run("ask", "hello", "--timeout", "0.3", "--settle", "0.1")
-    # the receipt's time-out counts too; the emulator gives the receipt at once
     assert status == 1
     assert "client.reply_timeout" in err
+    assert desk.session.end_reason == "REASON_USER_END"
 
 
 def test_unreachable_service_is_status_1(run, monkeypatch: pytest.MonkeyPatch) -> None:

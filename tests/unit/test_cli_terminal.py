@@ -416,3 +416,22 @@ def test_half_streamed_message_is_whole_after_drop_and_error() -> None:
             chat.see("Hello")
             chat.say("go")
             chat.see(r"(?s)Before\..*having trouble.*After\.")
+
+
+def test_doctor_shows_the_step_under_way_and_ctrl_c_leaves_it(desk: Emulator) -> None:
+    desk.faults.add("start.no_join")
+    with Program("doctor") as doctor:
+        doctor.see(r"\n  join …\Z")
+        doctor.interrupt()
+        assert doctor.ends() == 130
+        assert "join …" not in doctor.text
+        assert "✓  WebSocket" in doctor.text
+        assert "Traceback" not in doctor.raw
+
+
+def test_tables_and_blocks_fit_the_terminal() -> None:
+    for arguments in (("explain", "--all"), ("explain", "connect.session_not_found"), ("plugins",)):
+        with Program(*arguments) as command:
+            assert command.ends() == 0
+            assert max(map(len, command.text.splitlines())) < 80
+            assert "\x1b[1m" in command.raw
