@@ -123,6 +123,11 @@ class Engine:
         return self.generation > 0
 
     @property
+    def told(self) -> bool:
+        """With the lock held: have the hooks been told of all that happened?"""
+        return self.published >= self.conversation.notices.position
+
+    @property
     def is_mine(self) -> bool:
         """Is this the session's own thread, or one inside a hook of the session? Waiting here would never end."""
         thread = self._thread

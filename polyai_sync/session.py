@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, TypeVar
 
+from polyai_sync.arrival import Arrival
 from polyai_sync.asking import Question, ReplyStream
 from polyai_sync.calls import UNSET, Timeout, deadline_of, reported, total, valid_custom, valid_text
-from polyai_sync.engine import Engine, Services, Stopped
+from polyai_sync.engine import Engine, Services
 from polyai_sync.errors import (
-    LaggedError,
     PolyAIError,
-    ReadyTimeoutError,
     ReplyTimeoutError,
-    SessionEndedError,
     WaitTimeoutError,
 )
-from polyai_sync.events import Event
+from polyai_sync.event_iterator import EventIterator
 from polyai_sync.life import Life
 from polyai_sync.messages import (
     Capabilities,
@@ -34,14 +31,16 @@ from polyai_sync.messages import (
 )
 from polyai_sync.protocol.turns import Waiter
 from polyai_sync.state import SessionState
-from polyai_sync.transport.deadline import Deadline
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
     from types import TracebackType
 
     from polyai_sync.config import Secret
+    from polyai_sync.events import Event
     from polyai_sync.protocol.conversation import Conversation
     from polyai_sync.protocol.deliveries import Sent
+    from polyai_sync.transport.deadline import Deadline
 
 __all__ = ["Session"]
 
@@ -194,7 +193,7 @@ class Session:
             return sent.message
         conversation, engine = self._engine.conversation, self._engine
         engine.wait(
-            lambda: (sent.settled or sent.refused_by is not None or conversation.over) and self._told(), deadline
+            lambda: (sent.settled or sent.refused_by is not None or conversation.over) and self._engine.told, deadline
         )
         if sent.message.delivery is Delivery.DELIVERED:
             return sent.message
@@ -286,21 +285,22 @@ class Session:
         """
         self._engine.check_may_block("join")
         deadline = deadline_of(timeout, self._timeouts.ready)
-        waiter = Waiter(time.monotonic())
+        arrival = Arrival(self, self._engine)
 
         def put(conversation: Conversation, now: float) -> int:
             self._check_usable(conversation)
-            conversation.lines.wait(waiter)
             conversation.ask_to_join(now)
             return conversation.times_joined
-
-        before = self._engine.change(put)
 
         def joined(conversation: Conversation) -> bool:
             there = conversation.scene.agent is not None and conversation.join_received
             return conversation.times_joined > before or there
 
-        self._wait_for_agent(waiter, deadline, joined)
+        try:
+            before = self._engine.change(put)
+            arrival.wait(deadline, joined)
+        finally:
+            arrival.leave()
 
     @reported
     def end(self, *, wait: bool = True, timeout: Timeout = UNSET) -> str | None:
@@ -338,7 +338,7 @@ class Session:
             if not wait:
                 return None
             conversation = self._engine.conversation
-            self._engine.wait(lambda: conversation.over and self._told(), deadline)
+            self._engine.wait(lambda: conversation.over and self._engine.told, deadline)
             self._engine.change(lambda conversation, now: conversation.tick(now))
         with self._engine.lock:
             reason = self._engine.conversation.end_reason
@@ -367,7 +367,7 @@ class Session:
 
         def ready() -> bool:
             conversation = self._engine.conversation
-            if not self._told():
+            if not self._engine.told:
                 return False
             if conversation.scene.inbox and not found:
                 found.append(conversation.scene.inbox.popleft())
@@ -403,7 +403,7 @@ class Session:
         deadline_of(timeout, None)
         with self._engine.lock:
             log = self._engine.log
-            return EventIterator(self, self._engine, log.start if replay else log.end, timeout)
+            return EventIterator(self._engine, log.start if replay else log.end, timeout)
 
     @reported
     def wait_ended(self, timeout: Timeout = UNSET) -> str:
@@ -421,7 +421,7 @@ class Session:
         if self.end_reason is None:
             self._engine.check_may_block("wait_ended")
         conversation = self._engine.conversation
-        self._engine.wait(lambda: conversation.over and self._told(), deadline)
+        self._engine.wait(lambda: conversation.over and self._engine.told, deadline)
         with self._engine.lock:
             if conversation.end_reason is not None:
                 return conversation.end_reason
@@ -455,78 +455,28 @@ class Session:
             deadline: Of the whole call.
             phases: The call has no time-out of its own: ``Timeouts.ready`` counts.
         """
-        engine, conversation = self._engine, self._engine.conversation
-        waiter = Waiter(time.monotonic())
-        conversation.lines.wait(waiter)
+        engine = self._engine
+        arrival = Arrival(self, engine)
         engine.start(self._life.live)
         try:
-            self._wait_for_agent(waiter, deadline, lambda conversation: engine.connected, keep=True)
+            arrival.wait(deadline, lambda _: engine.connected)
             ready = deadline.within(self._timeouts.ready) if phases else deadline
-            self._wait_for_agent(waiter, ready, lambda conversation: conversation.ready, keep=True)
+            arrival.wait(ready, lambda conversation: conversation.ready)
             if greeting:
-                self._await_greeting(waiter, deadline.within(self._timeouts.greeting))
+                arrival.wait_for_greeting(deadline.within(self._timeouts.greeting))
         except BaseException as error:
             if isinstance(error, PolyAIError):
                 engine.report(error)
             engine.close(0.2)  # the call is over: a thread that is busy ends by itself
             raise
         finally:
-            engine.change(lambda conversation, _: conversation.lines.stop_waiting(waiter))
-
-    def _await_greeting(self, waiter: Waiter, deadline: Deadline) -> None:
-        try:
-            self._wait_for_agent(waiter, deadline, lambda conversation: bool(conversation.scene.inbox), keep=True)
-        except ReadyTimeoutError:
-            return  # a greeting is worth waiting for, not failing for
-        except SessionEndedError:
-            return  # it ended right after the join; the next call says so
-
-    def _wait_for_agent(
-        self, waiter: Waiter, deadline: Deadline, there: Callable[[Conversation], bool], *, keep: bool = False
-    ) -> None:
-        """Wait until ``there`` holds; a failed join is asked for again where the policies say so."""
-        engine, conversation = self._engine, self._engine.conversation
-        host, tries = engine.services.host, 0
-
-        def settled() -> bool:
-            over = engine.start_error is not None or waiter.error is not None or conversation.over
-            return (over or there(conversation)) and self._told()
-
-        try:
-            while True:
-                engine.wait(settled, deadline)
-                with engine.lock:
-                    if engine.start_error is not None:
-                        raise engine.start_error
-                    if waiter.error is None:
-                        if there(conversation):
-                            return
-                        self._check_usable(conversation)
-                        raise ReadyTimeoutError("The session was not ready in time", surface="client")
-                    error, waiter.error = waiter.error, None
-                tries += 1
-                delay = engine.ask(lambda error=error, tries=tries: host.retry_delay(self, "join", error, tries))  # type: ignore[misc]
-                remaining = deadline.remaining()
-                if delay is None or (remaining is not None and delay >= remaining):
-                    raise error
-                try:
-                    engine.pause(delay, until_ending=True)
-                except Stopped:
-                    raise error from None
-                engine.change(lambda conversation, now: conversation.ask_to_join(now))
-        finally:
-            if not keep:
-                engine.change(lambda conversation, _: conversation.lines.stop_waiting(waiter))
+            arrival.leave()
 
     # --- inside ---
 
     def _look(self, read: Callable[[Conversation], T]) -> T:
         with self._engine.lock:
             return read(self._engine.conversation)
-
-    def _told(self) -> bool:
-        """With the lock held: have the hooks been told of all that happened?"""
-        return self._engine.published >= self._engine.conversation.notices.position
 
     def _check_usable(self, conversation: Conversation) -> None:
         if (outcome := conversation.outcome()) is not None:
@@ -542,47 +492,3 @@ class Session:
         return Question(
             self, self._engine, valid_text(text), valid_custom(custom), settle=float(settle), deadline=deadline
         )
-
-
-class EventIterator(Iterator[Event]):
-    """One reader of the session's events, with a place of its own."""
-
-    def __init__(self, session: Session, engine: Engine, place: int, timeout: float | None) -> None:
-        self._session = session
-        self._engine = engine
-        self._place = place
-        self._timeout = timeout
-        self._read: list[Event] = []
-        self._ended = False
-
-    @reported
-    def __next__(self) -> Event:
-        if self._read:
-            return self._read.pop()
-        if self._ended:
-            raise StopIteration
-        engine, log = self._engine, self._engine.log
-        if log.end <= self._place:
-            engine.check_may_block("events()")
-            engine.wait(lambda: log.end > self._place or engine.conversation.over, Deadline.after(self._timeout))
-        with engine.lock:
-            if self._place < log.start:
-                self._ended = True
-                missed = log.start - self._place
-                raise LaggedError(
-                    f"This reader of events fell behind, and {missed} events are no longer kept",
-                    missed=missed,
-                    surface="client",
-                )
-            self._read = log.read(self._place)[::-1]
-            self._place += len(self._read)
-            over, failure = engine.conversation.over, engine.conversation.failure
-            outcome = engine.conversation.outcome() if failure is not None else None
-        if self._read:
-            return self._read.pop()
-        if not over:
-            raise WaitTimeoutError("No event came in time", surface="client")
-        self._ended = True
-        if outcome is not None:
-            raise outcome
-        raise StopIteration
