@@ -100,6 +100,7 @@ SOON = format_datetime(datetime.now(timezone.utc) + timedelta(hours=2), usegmt=T
 @pytest.mark.parametrize(
     ("value", "figure"),
     [("1e9", 1e9), (SOON, 7200), ("-5", None), ("NaN", None), ("inf", None), ("soon", None), ("0.05", 0.05)],
+    ids=["huge", "date", "negative", "NaN", "infinite", "a word", "fraction"],  # workers compare names: no time in them
 )
 def test_pitfall_34_every_retry_after_has_an_answer(leg: str, value: str, figure: float | None, line: Line) -> None:
     line.bench.faults.add("http.rate_limited", on=leg, retry_after=value)
