@@ -146,10 +146,12 @@ class Engine:
             )
 
     def start(self, work: Callable[[], None]) -> None:
-        """Start the session's thread."""
+        """Start the session's thread, unless the session was closed meanwhile."""
         name = f"polyai-{(self.session_id or 'connecting')[:8]}"
-        self._thread = threading.Thread(target=work, name=name, daemon=True)
-        self._thread.start()
+        with self.lock:
+            if not self.stopped:
+                self._thread = threading.Thread(target=work, name=name, daemon=True)
+                self._thread.start()
 
     def change(self, action: Callable[[Conversation, float], T]) -> T:
         """Change the conversation, and see to what follows from it."""
