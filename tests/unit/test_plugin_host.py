@@ -296,7 +296,7 @@ def test_a_bundled_plugin_that_cannot_be_loaded_is_an_error(monkeypatch):
 
 def test_importing_the_client_does_not_import_plugins_or_the_metadata_reader():
     code = (
-        "import sys; before = set(sys.modules); import polyai_sync.plugin_host; "
+        "import sys, attrs, pluggy, requests, websocket; before = set(sys.modules); import polyai_sync.plugin_host; "
         "new = set(sys.modules) - before; "
         "print(sorted(n for n in new if n.startswith('polyai_sync_plugins') or n == 'importlib.metadata'))"
     )
