@@ -134,9 +134,9 @@ class TestAllowedCalls:
             session.typing()
             sent = session.send("from the hook", wait=False)
             seen.append(sent.delivery)
-            for name in ("session_id", "status", "capabilities", "agent", "live_agent", "language", "handoff",
-                         "end_reason", "error", "messages", "state"):  # fmt: skip
-                seen.append(getattr(session, name))
+            names = ("session_id", "status", "capabilities", "agent", "live_agent", "language", "handoff",
+                     "end_reason", "error", "messages", "state")  # fmt: skip
+            seen.extend(getattr(session, name) for name in names)
 
         session = started(bench, plugins=[plugin("talks", on_message=on_message), bench.recorder])
         assert session.ask("hello").text == "You said: hello"
