@@ -178,6 +178,16 @@ def said(session: Session) -> tuple[tuple[str, str], ...]:
     return tuple((message.role, message.text) for message in session.messages)
 
 
+def stays(predicate: Callable[[], bool], seconds: float) -> bool:
+    """Is it true now, and for so long?"""
+    until = time.monotonic() + seconds
+    while predicate():
+        if time.monotonic() >= until:
+            return True
+        threading.Event().wait(0.01)
+    return False
+
+
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
     """What is inside must not take longer."""

@@ -210,7 +210,8 @@ class TestSystemMessages:
             assert error.event.custom["order"] == "7"  # the metadata sent comes back with the error
             (message, *_) = [message for message in session.messages if message.role == "user"]
             assert error.client_event_id == message.client_event_id
-            assert (message.delivery is Delivery.DELIVERED) is case.answered
+            assert message.delivery is (Delivery.DELIVERED if case.answered else Delivery.FAILED)
+            assert len(bench.recorder.calls("on_delivery")) == 1
         assert bench.codes == [case.code]
         assert [call["event"] for call in bench.recorder.calls("on_event")].count(error.event) == 1
         assert bench.recorder.calls("on_rate_limit") == []

@@ -6,9 +6,9 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from fault_kit import Bench, Caller, check_row, raised, said, short, started, within
+from fault_kit import Bench, Caller, check_nothing_doubled, check_row, raised, said, short, started, stays, within
 
-from polyai_sync import ConnectionDroppedError, ConnectionLostError, Session, SessionStatus
+from polyai_sync import ConnectionDroppedError, ConnectionLostError, Session, SessionStatus, connecting
 from polyai_sync.emulator import Drop, ScriptedAgent, Stream
 from polyai_sync.messages import EndReason
 from polyai_sync.testing import wait_until
@@ -276,3 +276,68 @@ class TestRefusedReconnect:
         assert (lost.attempts, lost.close_code) == (0, 1011)
         assert bench.codes == ["client.connection_dropped", "client.connection_lost"]
         assert isinstance(raised(session.ask, "hello?"), ConnectionLostError)
+
+
+class TestRenewal:
+    """A socket near the end of its life is renewed at a quiet moment (architecture.md "Liveness")."""
+
+    @pytest.fixture
+    def bench(self, make_bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch) -> Bench:
+        monkeypatch.setattr(connecting, "RENEW_AFTER", 0.1)
+        return make_bench(capabilities={"heartbeat_interval_seconds": 1})  # each beat looks for a quiet moment
+
+    def test_is_no_drop(self, bench: Bench) -> None:
+        session = started(bench)
+        wait_until(lambda: bench.peer.connections_total == 2)
+        wait_until(lambda: session.status is SessionStatus.OPEN)
+        assert session.ask("noticed anything?").text == "You said: noticed anything?"
+        assert said(session) == bench.peer.transcript
+        assert bench.errors == bench.recorder.calls("on_reconnect") == []
+        assert [call["error"] for call in bench.recorder.calls("on_disconnect")] == [None]
+        assert [call["attempt"] for call in bench.recorder.calls("on_connect")] == [1, 1]
+        wait_until(lambda: bench.peer.connections == 1)
+
+    def test_loses_nothing(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(connecting, "RENEW_AFTER", 0.0)
+        session = started(bench)
+        for number in range(40):
+            assert session.ask(f"question {number}").text == f"You said: question {number}"
+        assert bench.peer.connections_total > 3
+        assert said(session) == bench.peer.transcript
+        check_nothing_doubled(bench)
+        assert bench.errors == []
+
+    def test_that_fails_keeps_the_old_one(self, bench: Bench) -> None:
+        session = started(bench)
+        on_handshake(bench, "http.server_error", {})
+        bench.recorder.wait_for("on_error")
+        assert session.ask("still here?").text == "You said: still here?"
+        assert bench.peer.connections_total == 1
+        assert bench.codes == ["http.server_error"]
+        assert bench.recorder.calls("on_disconnect") == []
+
+
+class TestHeartbeats:
+    def beats(self, bench: Bench) -> int:
+        return sum(event["type"] == "EVENT_TYPE_HEARTBEAT" for event in bench.peer.received)
+
+    def test_come_at_the_servers_interval(self, make_bench: Callable[..., Bench]) -> None:
+        bench = make_bench(capabilities={"heartbeat_interval_seconds": 1})
+        session = started(bench)
+        began = time.monotonic()
+        wait_until(lambda: self.beats(bench) >= 3)
+        assert 1.5 < time.monotonic() - began < 3.5
+        assert bench.errors == []
+        assert not any(call["event"].type.endswith("HEARTBEAT") for call in bench.recorder.calls("on_event"))
+        assert [call["event"].type for call in bench.recorder.calls("on_send")].count("EVENT_TYPE_HEARTBEAT") >= 3
+        assert session.status is SessionStatus.OPEN
+
+    def test_explicit_zero_leaves_the_one_after_the_handshake(self, make_bench: Callable[..., Bench]) -> None:
+        bench = make_bench(capabilities={"heartbeat_interval_seconds": 0})
+        session = started(bench)
+        assert stays(lambda: self.beats(bench) == 1, 1.3)
+        assert session.ask("hello").text == "You said: hello"
+        back = bench.peer.connections_total + 1
+        bench.peer.drop()
+        back_open(session, back, bench)
+        wait_until(lambda: self.beats(bench) == 2)
