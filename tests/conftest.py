@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import pytest
 from hypothesis import settings
@@ -13,6 +14,13 @@ settings.load_profile("polyai")
 
 #: What may change where a client connects, or how: a developer's own settings, and a proxy that does not know loopback.
 _NAMES = ("ALL_PROXY", "CURL_CA_BUNDLE", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Overlook what asyncio of Python 3.10 says of every TLS handshake that a client of the emulator broke off."""
+    if sys.version_info < (3, 11):
+        ignored = "ignore:.*_SSLProtocolTransport.__del__:pytest.PytestUnraisableExceptionWarning"
+        config.addinivalue_line("filterwarnings", ignored)
 
 
 @pytest.fixture(autouse=True)

@@ -329,7 +329,7 @@ class TestLost:
         session.next_message()
         bench.faults.add("agent.silent")
         asking = Caller(session.ask, "hello")
-        wait_until(lambda: len(session.messages) == 2)
+        wait_until(lambda: [message.delivery for message in session.messages] == ["DELIVERED"] * 2)
         bench.peer.drop()
         error = raised(asking.result)
         assert isinstance(error, ConnectionLostError)
