@@ -127,7 +127,8 @@ def _signature(
     if what == "class" and attrs.has(thing):
         signature = f"({', '.join(_parameters(attrs.fields(thing)))})"
     if signature:
-        signature = signature.replace(" | ~polyai_sync.calls._Unset", "").replace(" = UNSET", " = ...")
+        signature = signature.replace(" | ~polyai_sync.calls._Unset", "").replace(": Timeout = ", ": float | None = ")
+        signature = signature.replace(" = UNSET", " = ...")
     return signature, returns
 
 
