@@ -65,6 +65,9 @@ class Service:
             ready()
             await self._stopping.wait()
         finally:
+            # No more are accepted, and who just was gets its transport: asyncio leaks it where the server has closed.
+            asyncio.get_running_loop().remove_reader(listener)
+            await asyncio.sleep(0)
             for session in self.sessions.values():
                 session.shut_down()
             await runner.cleanup()
