@@ -33,7 +33,8 @@ def _no_timestamp(event: Event, _: Fault) -> None:
 
 
 def _whole_seconds(event: Event, _: Fault) -> None:
-    event["timestamp"] = event["timestamp"][:19] + "Z"
+    if "timestamp" in event:  # another twist may have taken it away
+        event["timestamp"] = event["timestamp"][:19] + "Z"
 
 
 def _no_echo_metadata(event: Event, _: Fault) -> None:
