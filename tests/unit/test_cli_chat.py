@@ -83,7 +83,7 @@ def test_script_waits_for_the_person_to_take_over_and_for_their_answers(run, mon
         else:
             yield "One moment."
             yield HandOver(positions=(2, 1), step=0.2, agent_name="Sam")
-            yield Pause(0.3)
+            yield Pause(1.4)  # longer than the quiet that ends an answer
             yield "Sam here."
 
     with Emulator(agent=agent) as emulator:
@@ -172,7 +172,7 @@ def test_slow_greeting_comes_before_the_first_line(run, desk: Emulator) -> None:
 
 def test_suggestion_that_is_itself_a_number_is_not_a_choice(run, monkeypatch: pytest.MonkeyPatch) -> None:
     def agent(turn):
-        yield Say("How many?", suggestions=["4", "2", "1"]) if turn.greeting else f"You said {turn.text}."
+        yield Say("How many?", suggestions=["4", "1", "2"]) if turn.greeting else f"You said {turn.text}."
 
     with Emulator(agent=agent) as emulator:
         point_at(emulator, monkeypatch)

@@ -130,6 +130,25 @@ def test_unknown_fault_is_refused(run, fault: str) -> None:
     assert "--fault list" in err
 
 
+def test_faults_are_armed_as_often_as_told(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    armed: list[tuple[str, int | None, int]] = []
+
+    def look(emulator: Emulator) -> None:
+        armed.extend((fault.name, fault.times, fault.after) for fault in emulator.faults.pending)
+        emulator.stop()
+
+    monkeypatch.setattr(Emulator, "run_forever", look)
+    faults = ("agent.slow", "agent.silent:3", "http.slow:*", "connection.drop:after=2,times=4", "close.1011:2")
+    assert run("emulator", *(part for fault in faults for part in ("--fault", fault))).status == 0
+    assert armed == [
+        ("agent.slow", 1, 0),
+        ("agent.silent", 3, 0),
+        ("http.slow", None, 0),
+        ("connection.drop", 4, 2),
+        ("close.1011", 2, 0),
+    ]
+
+
 def test_taken_port_is_refused(run, desk: Emulator) -> None:
     status, _, err = run("emulator", "--port", str(desk.port))
     assert status == 2
@@ -320,6 +339,7 @@ def test_token_on_the_command_line_is_refused_and_not_repeated(run, option: str)
         ("ask", "hello", "--tok", CANARY),
         ("ask", "hello", f"--secret={CANARY}"),
         ("plugins", CANARY),
+        ("plugins", "--js"),
         ("ask", "hello", "--timeout", "soon"),
         ("ask", "hello", "--timeout", "-1"),
         ("ask", "hello", "--timeout", "nan"),
@@ -381,14 +401,16 @@ def test_debug_shows_the_traceback_and_the_log(run, desk: Emulator) -> None:
     assert err.rstrip().splitlines()[-1].startswith("polyai-sync: session not found")
 
 
-def test_logging_is_as_it_was_after_a_command(run) -> None:
-    logger = logging.getLogger("polyai_sync")
-    before = logger.level, list(logger.handlers)
-    run("plugins", "--debug")
-    assert (logger.level, [item for item in logger.handlers if not isinstance(item, logging.NullHandler)]) == (
-        before[0],
-        [item for item in before[1] if not isinstance(item, logging.NullHandler)],
-    )
+@pytest.mark.parametrize("arguments", [("plugins",), ("plugins", "--debug")])
+def test_logging_is_as_it_was_after_a_command(run, arguments: tuple[str, ...]) -> None:
+    loggers = [logging.getLogger(name) for name in ("polyai_sync", "polyai_sync.plugins")]
+    run(*arguments)
+    before = [(logger.setLevel(logging.ERROR), logger.level, list(logger.handlers)) for logger in loggers]
+    run(*arguments)
+    after = [(None, logger.level, list(logger.handlers)) for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.NOTSET)
+    assert after == before
 
 
 def test_unexpected_error_is_one_paragraph_without_debug(run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,6 +69,7 @@ def test_suggestion_is_picked_by_its_number(desk: Emulator) -> None:
         chat.see(r"\[3\] For six")
         chat.say("9")  # no such suggestion: a text like any other
         chat.see(r"(?s)> 9\n.*On which day")
+        chat.see(r"\[3\] Saturday\n\n> ?\Z")  # no status is left over
     assert [text for role, text in desk.session.transcript if role == "user"] == ["Book a table", "9"]
 
 
@@ -435,3 +436,23 @@ def test_tables_and_blocks_fit_the_terminal() -> None:
             assert command.ends() == 0
             assert max(map(len, command.text.splitlines())) < 80
             assert "\x1b[1m" in command.raw
+
+
+def test_message_taller_than_the_screen_is_shown_once_and_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    items = [f"- item {number} of a long list\n" for number in range(60)]
+
+    def agent(turn):
+        yield "Hello." if turn.greeting else Stream(["Here:\n", *items, "The end."])
+
+    with Emulator(agent=agent, chunk_delay=0.01) as emulator:
+        point_at(emulator, monkeypatch)
+        with Program("chat") as chat:
+            chat.see("Hello")
+            chat.say("list")
+            chat.see("item 30 of")
+            chat.say("and this is held back")
+            chat.see("The end")
+            chat.see(r"(?s)The end\.\n\n> and this is held back\n")
+            assert [int(number) for number in re.findall(r"• item (\d+) of a long list\n", chat.text)][:60] == [
+                *range(60)
+            ]
