@@ -1,61 +1,51 @@
-"""Message text (Markdown and a little HTML, `protocol.md` §6) as plain text."""
+"""Message text (Markdown and a little HTML, `protocol.md` §6) as plain text.
+
+A message may be a mebibyte of whatever a server likes to send, so every pattern here stops at the next mark of its own
+kind: the time grows with the text, never with its square.
+"""
 
 from __future__ import annotations
 
 import re
-from html.parser import HTMLParser
+from html import unescape
 
 __all__ = ["to_plain_text"]
 
-_TAG = re.compile(r"</?(?:a|br|b|i|em|strong|p|ul|ol|li|code)\b[^<>]*>", re.IGNORECASE)
-_ENTITY = re.compile(r"&(?:#\d+|#x[0-9a-f]+|\w+);", re.IGNORECASE)
-_BREAKS = {"br": "\n", "p": "\n\n", "ul": "\n", "ol": "\n", "li": "\n"}
+_TAG = re.compile(r"<(/?)(a|br|b|i|em|strong|p|ul|ol|li|code)(?=[\s/>])([^<>]*)>", re.IGNORECASE)
+_TARGET = re.compile(r"""(?:^|\s)href\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))""", re.IGNORECASE)
+_ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#x[0-9a-f]{1,6}|[a-z][a-z0-9]{1,31});", re.IGNORECASE)
+_OPENING = {"br": "\n", "p": "\n\n", "ul": "\n", "ol": "\n", "li": "\n- "}
+_CLOSING = {"p": "\n", "ul": "\n", "ol": "\n"}
+
+
+def _heading(match: re.Match[str]) -> str:
+    """The heading without the marks that may close it, which a blank sets apart: "C#" keeps its own."""
+    heading = match[1].strip(" \t")
+    bare = heading.rstrip("#")
+    return bare.rstrip(" \t") if not bare or bare[-1] in " \t" else heading
+
+
+_TITLE = r"(?:\s+\"[^\"\n]*\")?"
+_URL = r"[^()\s]*(?:\([^()\s]*\)[^()\s]*)?"
 
 # In this order: what holds other marks comes before the marks it holds.
 _MARKDOWN = (
-    (re.compile(r"^```[^\n]*\n?", re.MULTILINE), ""),
-    (re.compile(r"!\[([^\]\n]*)\]\([^()\s]*(?:\s+\"[^\"\n]*\")?\)"), r"\1"),
-    (re.compile(r"\[([^\]\n]+)\]\(([^()\s]+)(?:\s+\"[^\"\n]*\")?\)"), r"\1 (\2)"),
-    (re.compile(r"^ {0,3}#{1,6}[ \t]+(.*?)[ \t]*#*$", re.MULTILINE), r"\1"),
+    (re.compile(r"^[ \t]*```[^`\n]*(?:\n|\Z)", re.MULTILINE), ""),
+    (re.compile(rf"!\[([^\[\]\n]*)\]\({_URL}{_TITLE}\)"), r"\1"),
+    (re.compile(rf"\[([^\[\]\n]+)\]\((?=[^()\s])({_URL}){_TITLE}\)"), r"\1 (\2)"),
+    (re.compile(r"^ {0,3}#{1,6}[ \t]+(.*)$", re.MULTILINE), _heading),
     (re.compile(r"^ {0,3}>[ \t]?", re.MULTILINE), ""),
     (re.compile(r"^([ \t]*)[*+][ \t]+", re.MULTILINE), r"\1- "),
     (re.compile(r"^ {0,3}(?:[-*_][ \t]*){3,}$", re.MULTILINE), ""),
-    (re.compile(r"(?<!\\)(\*\*\*|\*\*|__)(?=\S)(.+?)(?<=\S)\1"), r"\2"),
+    (re.compile(r"(?<!\\)\*\*(?=[^\s*])((?:[^*\n]|\*(?!\*))+?)(?<=\S)\*\*"), r"\1"),
+    (re.compile(r"(?<![\\\w])__(?=[^\s_])((?:[^_\n]|_(?!_))+?)(?<=\S)__(?!\w)"), r"\1"),
     (re.compile(r"(?<![\\*\w])\*(?=[^\s*])([^*\n]+?)(?<=\S)\*(?![*\w])"), r"\1"),
     (re.compile(r"(?<![\\_\w])_(?=[^\s_])([^_\n]+?)(?<=\S)_(?![_\w])"), r"\1"),
-    (re.compile(r"~~(?=\S)(.+?)(?<=\S)~~"), r"\1"),
-    (re.compile(r"`([^`\n]+)`"), r"\1"),
+    (re.compile(r"~~(?=[^\s~])((?:[^~\n]|~(?!~))+?)(?<=\S)~~"), r"\1"),
+    (re.compile(r"(?<!`)(`+)([^`\n]+)\1(?!`)"), r"\2"),
     (re.compile(r"\\([\\`*_{}\[\]()#+\-.!~>])"), r"\1"),
 )
 _BLANK_LINES = re.compile(r"\n[ \t]*\n(?:[ \t]*\n)+")
-
-
-class _Stripper(HTMLParser):
-    """Keeps the text; a link keeps its target, a list item its dash."""
-
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.parts: list[str] = []
-        self._links: list[tuple[str, int]] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag == "a":
-            self._links.append((dict(attrs).get("href") or "", len(self.parts)))
-        elif tag == "li":
-            self.parts.append("\n- ")
-        elif tag in _BREAKS:
-            self.parts.append(_BREAKS[tag])
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag == "a" and self._links:
-            target, start = self._links.pop()
-            if target and target != "".join(self.parts[start:]).strip():
-                self.parts.append(f" ({target})")
-        elif tag in {"p", "ul", "ol"}:
-            self.parts.append("\n")
-
-    def handle_data(self, data: str) -> None:
-        self.parts.append(data)
 
 
 def to_plain_text(text: str) -> str:
@@ -65,16 +55,27 @@ def to_plain_text(text: str) -> str:
     """
     for pattern, replacement in _MARKDOWN:
         text = pattern.sub(replacement, text)
-    if _TAG.search(text) or _ENTITY.search(text):
-        # A "<" that opens no tag of ours is text; escaped, the parser leaves it alone.
-        pieces: list[str] = []
-        end = 0
-        for tag in _TAG.finditer(text):
-            pieces += [text[end : tag.start()].replace("<", "&lt;"), tag.group()]
-            end = tag.end()
-        pieces.append(text[end:].replace("<", "&lt;"))
-        stripper = _Stripper()
-        stripper.feed("".join(pieces))
-        stripper.close()
-        text = "".join(stripper.parts)
-    return _BLANK_LINES.sub("\n\n", text).strip()
+    return _BLANK_LINES.sub("\n\n", _without_tags(text)).strip()
+
+
+def _without_tags(text: str) -> str:
+    parts: list[str] = []
+    target, label, end = "", 0, 0  # of the link that is open: where it leads, and where its label starts
+    for tag in _TAG.finditer(text):
+        parts.append(_unescaped(text[end : tag.start()]))
+        end = tag.end()
+        closing, name, attributes = tag[1], tag[2].lower(), tag[3]
+        if name == "a":  # a link cannot hold another: the next one ends it too
+            if target and target != "".join(parts[label:]).strip():
+                parts.append(f" ({target})")
+            found = None if closing else _TARGET.search(attributes)
+            target = _unescaped(found[found.lastindex or 0]) if found else ""
+            label = len(parts)
+        else:
+            parts.append((_CLOSING if closing else _OPENING).get(name, ""))
+    parts.append(_unescaped(text[end:]))
+    return "".join(parts)
+
+
+def _unescaped(text: str) -> str:
+    return _ENTITY.sub(lambda entity: unescape(entity[0]), text)
