@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 import pytest
@@ -17,8 +18,10 @@ _NAMES = ("ALL_PROXY", "CURL_CA_BUNDLE", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Overlook what asyncio of Python 3.10 says of every TLS handshake that a client of the emulator broke off."""
-    if sys.version_info < (3, 11):
+    """Make Ctrl-C work where the tests run in the background, and Python 3.10 quiet about broken handshakes."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a background job has it so, and what it starts inherits it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if sys.version_info < (3, 11):  # its asyncio complains of every TLS handshake that a client broke off
         ignored = "ignore:.*_SSLProtocolTransport.__del__:pytest.PytestUnraisableExceptionWarning"
         config.addinivalue_line("filterwarnings", ignored)
 
