@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime, timezone
 from typing import Any, Final, TypeVar
 
@@ -120,8 +120,8 @@ class SessionState:
             raise _damaged("is not JSON")
         if not isinstance(document, dict) or document.get("format") != FORMAT:
             raise _damaged("was not written by SessionState.to_json()")
-        if document.get("version") != VERSION:
-            raise _damaged(f"has version {document.get('version')!r}, and this release reads version {VERSION}")
+        if (version := _whole("version", document.get("version"))) != VERSION:
+            raise _damaged(f"has version {version}, and this release reads version {VERSION}")
         return _STATE("", document)
 
 
@@ -135,7 +135,9 @@ _Read = Callable[[str, Any], Any]
 
 
 def _damaged(what: str) -> ConfigurationError:
-    return ConfigurationError(f"The stored session state {what}; start a new session", code="client.configuration")
+    return ConfigurationError(
+        f"The stored session state {what}", resolution="Start a new session: this document leads to none."
+    )
 
 
 def _unusable(where: str) -> ConfigurationError:
@@ -161,7 +163,7 @@ def _whole(where: str, value: Any) -> int:
 
 
 def _seconds(where: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= 2**63:  # nor NaN
         raise _unusable(where)
     return float(value)
 
@@ -177,18 +179,18 @@ def _anything(_: str, value: Any) -> Any:
 
 
 def _time(where: str, value: Any) -> datetime:
-    try:
-        time = datetime.fromisoformat(_text(where, value))
-    except ValueError as error:
-        raise _unusable(where) from error
+    text, time = _text(where, value), None
+    with suppress(ValueError):  # raised below instead: the parser's exception quotes what it read
+        time = datetime.fromisoformat(text)
+    if time is None:
+        raise _unusable(where)
     return time if time.tzinfo else time.replace(tzinfo=timezone.utc)
 
 
 def _status(where: str, value: Any) -> HandoffStatus:
-    try:
-        return HandoffStatus(_text(where, value))
-    except ValueError as error:
-        raise _unusable(where) from error
+    if (word := _text(where, value)) not in HandoffStatus._value2member_map_:
+        raise _unusable(where)
+    return HandoffStatus(word)
 
 
 def _optional(read: _Read) -> _Read:
