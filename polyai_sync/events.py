@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from attrs import field, frozen
 
-from polyai_sync.messages import Attachment, CallAction, Capabilities, Participant, Suggestion
+from polyai_sync.messages import Attachment, CallAction, Capabilities, Participant, Suggestion, Word
 
 __all__ = [
     "EVENT_CLASSES",
@@ -78,7 +78,7 @@ def _optional(*older_names: str) -> Any:
     return _wire(Shape.TEXT, *older_names, default=None)
 
 
-class SystemMessageLevel(str, Enum):
+class SystemMessageLevel(Word):
     """How grave a system message is. A level that is not known counts as ``INFO``."""
 
     INFO = "SYSTEM_MESSAGE_LEVEL_INFO"
@@ -86,7 +86,7 @@ class SystemMessageLevel(str, Enum):
     ERROR = "SYSTEM_MESSAGE_LEVEL_ERROR"
 
 
-class TypingState(str, Enum):
+class TypingState(Word):
     """Has somebody begun to type, or stopped?"""
 
     STARTED = "TYPING_STATE_STARTED"

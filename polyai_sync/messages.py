@@ -30,7 +30,7 @@ __all__ = [
 Role = Literal["user", "agent", "live_agent"]
 
 
-class _Word(str, Enum):
+class Word(str, Enum):
     """A string that is one of a few: equal to its value, printed as its value."""
 
     def __str__(self) -> str:
@@ -40,7 +40,7 @@ class _Word(str, Enum):
         return format(str(self.value), spec)
 
 
-class SessionStatus(_Word):
+class SessionStatus(Word):
     """Where a session stands."""
 
     CONNECTING = "CONNECTING"
@@ -57,7 +57,7 @@ class SessionStatus(_Word):
     """The connection was given up. The session may live on."""
 
 
-class Delivery(_Word):
+class Delivery(Word):
     """How far a sent message came."""
 
     PENDING = "PENDING"
@@ -65,7 +65,7 @@ class Delivery(_Word):
     FAILED = "FAILED"
 
 
-class EndReason(_Word):
+class EndReason(Word):
     """Why a session ended.
 
     The first three are the wire's words (`protocol.md` §6), the others this client's. A word that neither
@@ -82,7 +82,7 @@ class EndReason(_Word):
     UNCONFIRMED = "UNCONFIRMED"
 
 
-class HandoffStatus(_Word):
+class HandoffStatus(Word):
     """Where a handoff to a person stands (`protocol.md` §7.6)."""
 
     NONE = "NONE"
