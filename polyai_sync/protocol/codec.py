@@ -196,9 +196,11 @@ def _event(document: dict[str, Any], problems: list[str], *, replayed: bool) -> 
         "sequence": _integer(document.get("sequence")),
         "timestamp": _timestamp(document.get("timestamp")),
         "metadata": metadata if isinstance(metadata, dict) else {},
-        "replayed": replayed,
-        "raw": document,
     }
+    for name, value in fields.items():
+        if not value and value != 0 and document.get(name):
+            problems.append(f"The {name} of {wire_type or 'an event'} could not be read and was left out.")
+    fields["replayed"], fields["raw"] = replayed, document
     cls = EVENT_CLASSES.get(wire_type)
     if cls is None:
         return UnknownEvent(**fields, type=wire_type, payload=payload)
@@ -368,8 +370,11 @@ def _participant(payload: dict[str, Any], problems: list[str]) -> Participant:
     places = ({} if not isinstance(nested, dict) else nested, payload)
 
     def first(*names: str) -> str | None:
-        found = (place.get(name) for name in names for place in places)
-        return next((value for value in found if isinstance(value, str)), None)
+        found = [value for name in names for place in places if (value := place.get(name)) is not None]
+        texts = [value for value in found if isinstance(value, str)]
+        if len(texts) < len(found):
+            problems.append(f"The {names[0]} of the agent who joined could not be read and was left out.")
+        return texts[0] if texts else None
 
     return Participant(
         id=first("id", "agent_id"), name=first("name", "agent_name"), avatar_url=first("avatar_url", "agent_avatar_url")
