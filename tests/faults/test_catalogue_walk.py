@@ -223,7 +223,8 @@ class TestSystemMessages:
             assert session.status is SessionStatus.ENDED
             assert isinstance(raised(session.ask, "hello?"), SessionNotFoundError)
             return
-        assert bench.ends == bench.recorder.calls("on_disconnect") == []
+        assert bench.ends == []
+        assert bench.recorder.calls("on_disconnect") == []
         assert session.status is SessionStatus.OPEN
         if case.on == "join":
             session.join()

@@ -60,7 +60,8 @@ def connect_failed(bench: Bench) -> PolyAIError:
 def connection_dropped(bench: Bench) -> PolyAIError:
     started(bench)
     bench.peer.drop()
-    return bench.recorder.wait_for("on_error")[0]["error"]
+    bench.recorder.wait_for("on_error")
+    return bench.errors[0]
 
 
 @provokes("client.connection_lost", "connect")
@@ -73,7 +74,7 @@ def connection_lost(bench: Bench) -> PolyAIError:
 
 @provokes("client.not_delivered", "websocket")
 def not_delivered(bench: Bench) -> PolyAIError:
-    session = started(bench, timeouts=short(delivery=0.2))
+    session = started(bench, timeouts=short(delivery=0.5))
     bench.faults.add("message.dropped")
     return raised(session.send, "lost")
 
@@ -250,8 +251,8 @@ class TestNoAnswer:
     @pytest.mark.parametrize("leg", ["access_token", "session_create", "connect"])
     def test_silent_server_is_given_up_in_time(self, leg: str, bench: Bench) -> None:
         bench.faults.add("http.hang", on=leg)
-        with within(1):
-            error = raised(bench.bare(timeouts=short(connect=0.2, read=0.2)).start_session)
+        with within(2):
+            error = raised(bench.bare(timeouts=short(connect=0.4, read=0.4)).start_session)
         assert isinstance(error, ConnectionFailedError)
         check_row(error, "client.connect_failed", surface=leg, status=None, text=None)
         assert bench.errors == [error]
@@ -265,7 +266,7 @@ class TestNoAnswer:
 
     def test_calls_own_time_limit_counts(self, bench: Bench) -> None:
         bench.faults.add("http.hang", on="session_create")
-        with within(1):
+        with within(1.5):
             error = raised(bench.client().start_session, timeout=0.2)
         assert isinstance(error, (ConnectionFailedError, ReadyTimeoutError))  # whichever is seen first
         assert error in bench.errors
@@ -276,7 +277,7 @@ class TestNoReceipt:
 
     @pytest.mark.parametrize("method", ["send", "ask", "stream"])
     def test_message_without_a_receipt_is_of_unknown_fate(self, method: str, bench: Bench) -> None:
-        session = started(bench, timeouts=short(delivery=0.2))
+        session = started(bench, timeouts=short(delivery=0.5))
         bench.faults.add("message.dropped")
 
         def call() -> object:
@@ -305,8 +306,8 @@ class TestNoReceipt:
         assert (limit.surface, limit.certain, limit.retry_after) == ("websocket", False, None)
 
     def test_late_receipt_turns_a_failure_into_a_success(self, bench: Bench) -> None:
-        session = started(bench, timeouts=short(delivery=0.1))
-        bench.faults.add("message.echo_delayed", delay=0.25)
+        session = started(bench, timeouts=short(delivery=0.3))
+        bench.faults.add("message.echo_delayed", delay=0.8)
         assert isinstance(raised(session.send, "slow"), DeliveryError)
         wait_until(lambda: session.messages[-1].role == "agent" and len(session.messages) == 3)
         assert [message.delivery for message in session.messages if message.role == "user"] == [Delivery.DELIVERED]
@@ -380,8 +381,8 @@ class TestWaits:
 
     def test_reply_that_comes_late_is_the_next_message(self, bench: Bench) -> None:
         session = started(bench)
-        bench.faults.add("agent.slow", delay=0.3)
-        with within(0.25):
+        bench.faults.add("agent.slow", delay=1)
+        with within(0.9):
             error = raised(session.ask, "hello", timeout=0.1)
         assert isinstance(error, ReplyTimeoutError)
         assert isinstance(error, TimeoutError)
@@ -394,7 +395,7 @@ class TestWaits:
         bench.faults.add("agent.silent")
         began = time.monotonic()
         assert isinstance(raised(session.ask, "hello"), ReplyTimeoutError)
-        assert 0.3 <= time.monotonic() - began < 0.6
+        assert 0.3 <= time.monotonic() - began < 1.5
 
     def test_stream_without_a_reply_times_out(self, bench: Bench) -> None:
         session = started(bench)
@@ -515,7 +516,7 @@ class TestProtocol:
         ("session_create.not_json", "session_create"),
         ("connect.answered_200", "connect"),
     )
-    DROPPING = (
+    DROPPING: tuple[tuple[str, dict[str, Any]], ...] = (
         ("wire.binary_frame", {}),
         ("wire.oversize_frame", {}),
         ("wire.oversize_frame", {"claim": 10_000_000_000}),

@@ -75,7 +75,7 @@ def test_conversation_through_fifty_drops_is_the_journal(streaming: bool, make_b
                 if number % 2:
                     fault, options = next(returns)
                     bench.faults.add(fault, **options, after=0)
-            pieces = []
+            pieces: list[str] = []
             with session.stream(text) as stream:
                 pieces.extend(stream)
             assert stream.reply is not None

@@ -65,7 +65,7 @@ def test_end_before_the_reply_is_raised(moment: str, method: str, bench: Bench) 
 def test_end_that_the_server_ignores_is_an_end_here(bench: Bench) -> None:
     session = started(bench)
     bench.faults.add("end.unanswered")
-    with within(1):
+    with within(1.5):
         assert session.end(timeout=0.2) is None
     assert session.status is SessionStatus.ENDED
     assert session.end_reason == EndReason.UNCONFIRMED
@@ -79,7 +79,7 @@ def test_end_that_the_server_ignores_is_an_end_here(bench: Bench) -> None:
 def test_own_end_is_confirmed_in_any_form(fault: str, bench: Bench) -> None:
     session = started(bench)
     bench.faults.add(fault)
-    with within(1):
+    with within(1.5):
         assert session.end() == EndReason.USER_END
     assert bench.ends == [(EndReason.USER_END, None)]
     wait_until(lambda: bench.emulator.connections == 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from fault_kit import Bench, Caller, check_nothing_doubled, check_row, raised, said, short, started, stays, within
@@ -123,7 +123,7 @@ class TestDrop:
         assert [call["cursor"] for call in bench.recorder.calls("on_connect")] == [0, cursor]
 
     def test_ask_goes_on_across_a_drop(self, make_bench: Callable[..., Bench]) -> None:
-        reply = [Stream(["One ", "two "]), Drop(), Stream(["Three ", "four."])]
+        reply: list[Any] = [Stream(["One ", "two "]), Drop(), Stream(["Three ", "four."])]
         bench = make_bench(agent=ScriptedAgent(reply, repeat=True))
         session = started(bench)
         answer = session.ask("count", settle=0.3)
@@ -259,7 +259,7 @@ class TestRefusedReconnect:
         assert [call["delay"] for call in bench.recorder.calls("on_reconnect")][1] == 0.2
 
     def test_handshake_without_an_answer_is_given_up_in_time(self, bench: Bench) -> None:
-        session = started(bench, timeouts=short(connect=0.2))
+        session = started(bench, timeouts=short(connect=0.5))
         on_handshake(bench, "http.hang", {})
         with within(2):
             bench.peer.drop()
@@ -292,7 +292,8 @@ class TestRenewal:
         wait_until(lambda: session.status is SessionStatus.OPEN)
         assert session.ask("noticed anything?").text == "You said: noticed anything?"
         assert said(session) == bench.peer.transcript
-        assert bench.errors == bench.recorder.calls("on_reconnect") == []
+        assert bench.errors == []
+        assert bench.recorder.calls("on_reconnect") == []
         assert [call["error"] for call in bench.recorder.calls("on_disconnect")] == [None]
         assert [call["attempt"] for call in bench.recorder.calls("on_connect")] == [1, 1]
         wait_until(lambda: bench.peer.connections == 1)
@@ -326,7 +327,7 @@ class TestHeartbeats:
         session = started(bench)
         began = time.monotonic()
         wait_until(lambda: self.beats(bench) >= 3)
-        assert 1.5 < time.monotonic() - began < 3.5
+        assert 1.5 < time.monotonic() - began < 4.5
         assert bench.errors == []
         assert not any(call["event"].type.endswith("HEARTBEAT") for call in bench.recorder.calls("on_event"))
         assert [call["event"].type for call in bench.recorder.calls("on_send")].count("EVENT_TYPE_HEARTBEAT") >= 3

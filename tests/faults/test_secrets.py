@@ -76,7 +76,9 @@ class Watch(logging.Handler):
                 for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
                     self.check(pickle.dumps(link, protocol).decode("latin-1"), f"a pickle of {where}")
         self.check("".join(traceback.format_exception(error)), "a traceback")
-        told = traceback.TracebackException.from_exception(error, capture_locals=True)
+        told: traceback.TracebackException | None = traceback.TracebackException.from_exception(
+            error, capture_locals=True
+        )
         while with_locals and told is not None:
             for frame in told.stack:
                 if frame.filename.startswith(PACKAGE) and frame.locals:
@@ -210,7 +212,7 @@ def test_refused_reconnect_shows_no_token(case: HttpCase, bench: Bench, watch: W
 @pytest.mark.parametrize("fault", ["http.no_answer", "http.hang"])
 def test_missing_answer_shows_no_token(fault: str, leg: str, bench: Bench, watch: Watch) -> None:
     bench.faults.add(fault, on=leg)
-    error = raised(bench.bare(timeouts=short(connect=0.2, read=0.2)).start_session)
+    error = raised(bench.bare(timeouts=short(connect=0.4, read=0.4)).start_session)
     watch.check_error(error)
 
 

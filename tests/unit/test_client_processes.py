@@ -33,7 +33,7 @@ def ready():
 PATIENCE = 1.0
 """Seconds within which an interrupted process has to be gone, and one that has nothing more to do."""
 
-SLACK = 1.0
+SLACK = 2.0
 """What a busy machine may need to end an interpreter."""
 
 

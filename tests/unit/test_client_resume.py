@@ -261,7 +261,7 @@ class TestRefused:
 
     @pytest.mark.parametrize("state", [None, "a text", {"session_id": "x"}])
     def test_something_else_is_refused(self, state: object, bench: Bench) -> None:
-        error = raised(bench.client().resume_session, state)  # type: ignore[arg-type] # it is the point
+        error = raised(bench.client().resume_session, state)
         assert isinstance(error, ConfigurationError)
 
     @pytest.mark.parametrize(

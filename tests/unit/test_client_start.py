@@ -102,8 +102,8 @@ class TestStart:
             assert session.next_message().text == "Hello!"
 
     def test_without_the_greeting_it_returns_at_the_join(self, bench: Bench) -> None:
-        bench.faults.add("start.slow_greeting", delay=0.3)
-        with within(0.25), bench.client().start_session(greeting=False) as session:
+        bench.faults.add("start.slow_greeting", delay=2)
+        with within(1.5), bench.client().start_session(greeting=False) as session:
             assert session.agent is not None
             assert session.messages == ()
 
@@ -161,7 +161,7 @@ class TestStart:
     def test_time_limit_is_for_the_whole_call(self, bench: Bench) -> None:
         bench.faults.add("http.slow", on="access_token", delay=0.15)
         bench.faults.add("http.slow", on="session_create", delay=0.15)
-        with within(1):
+        with within(1.5):
             error = raised(bench.client().start_session, timeout=0.2)
         assert error.code in ("client.connect_failed", "client.ready_timeout")
         wait_until(lambda: bench.emulator.connections == 0)

@@ -120,7 +120,7 @@ class TestHandoff:
         session = started(bench)
         began = time.monotonic()
         reply = session.ask("a person, please")
-        assert 1 <= time.monotonic() - began < 2.5  # at least a second for a message to come along
+        assert 1 <= time.monotonic() - began < 3  # at least a second for a message to come along
         assert reply.text == ""
         assert reply.handoff is not None
         assert reply.handoff.status is HandoffStatus.CLIENT_REQUIRED
@@ -157,7 +157,7 @@ class TestHandoff:
         [(HandoffFailed("no one"), HandoffStatus.FAILED), (HandoffTimedOut("late"), HandoffStatus.TIMED_OUT)],
     )
     def test_failed_handoff_is_no_end(
-        self, action: object, status: HandoffStatus, make_bench: Callable[..., Bench]
+        self, action: Any, status: HandoffStatus, make_bench: Callable[..., Bench]
     ) -> None:
         bench = make_bench(agent=ScriptedAgent([action, "Let me try myself."], "Gladly."))
         session = started(bench)
@@ -258,7 +258,7 @@ class TestError:
         recorder = HookRecorder("later", retry_delay=5.0)
         session = started(bench, plugins=[recorder], load_plugins=False)
         bench.faults.add("agent.no_response")
-        with within(1):
+        with within(1.5):
             assert isinstance(raised(session.ask, "hello", timeout=2), AgentError)
 
     def test_own_id_is_used_for_the_first_try_only(self, bench: Bench) -> None:
@@ -362,7 +362,7 @@ class TestLine:
         asking: list[Caller] = []
         for number in range(8):
             asking.append(Caller(session.ask, f"question {number}"))
-            wait_until(lambda number=number: len(session._engine.conversation.lines.all_turns()) == number + 1)
+            wait_until(lambda: len(session._engine.conversation.lines.all_turns()) == len(asking))
         assert [caller.result().text for caller in asking] == [f"You said: question {number}" for number in range(8)]
         questions = [text for role, text in bench.peer.transcript if role == "user"]
         assert questions == [f"question {number}" for number in range(8)]
@@ -481,7 +481,7 @@ class TestSend:
             assert [one for one in said(session) if one[0] == role] == [
                 one for one in bench.peer.transcript if one[0] == role
             ]
-        sequences = [message.sequence for message in session.messages]
+        sequences = [message.sequence or 0 for message in session.messages]
         assert sequences == sorted(sequences)
 
 
@@ -562,7 +562,7 @@ class TestJoin:
         session = started(bench, timeouts=short(greeting=0.2))
         bench.faults.add("start.no_greeting")
         session.join()
-        with within(1):
+        with within(1.5):
             assert session.ask("hello").text == "You said: hello"
 
     def test_brings_an_agent_back_after_a_client_handoff(self, make_bench: Callable[..., Bench]) -> None:

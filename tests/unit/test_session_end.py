@@ -22,7 +22,7 @@ def ends_sent(bench: Bench) -> int:
 class TestEnd:
     def test_waits_for_the_servers_word(self, bench: Bench) -> None:
         session = started(bench)
-        assert session.end() == EndReason.USER_END == "REASON_USER_END"
+        assert session.end() == "REASON_USER_END"
         assert session.status is SessionStatus.ENDED
         assert session.end_reason == EndReason.USER_END
         assert session.error is None
@@ -35,7 +35,7 @@ class TestEnd:
         session = started(bench)
         bench.peer.end("REASON_USER_ABANDONED")
         session.wait_ended(timeout=2)
-        with within(0.5):
+        with within(1.5):
             assert session.end() == session.end(wait=False) == EndReason.USER_ABANDONED
         assert ends_sent(bench) == 0
         assert len(bench.ends) == 1
@@ -102,7 +102,7 @@ class TestEndWithoutAConnection:
         session = started(bench, plugins=[HookRecorder("slow", reconnect_delay=30.0), bench.recorder])
         bench.peer.drop()
         wait_until(lambda: session.status is SessionStatus.RECONNECTING)
-        with within(1):  # the wait before the next attempt is ended at once
+        with within(1.5):  # the wait before the next attempt is ended at once
             assert session.end() == EndReason.USER_END
         wait_until(lambda: bench.peer.end_reason == "REASON_USER_END")
         assert bench.peer.connections_total == 2
@@ -203,7 +203,7 @@ class TestClose:
         if name in written:
             sends = [f"EVENT_TYPE_{written[name]}"]
             wait_until(lambda: [c["event"].type for c in bench.recorder.calls("on_send")][-1:] == sends)
-        with within(1):
+        with within(1.5):
             (session if how == "session" else client).close()
             assert isinstance(raised(waiting.result, 1), SessionClosedError)
         assert session.status is SessionStatus.CLOSED
@@ -213,7 +213,7 @@ class TestClose:
         bench.faults.add("start.no_join")
         starting = Caller(client.start_session, timeout=None)
         bench.recorder.wait_for("on_session_start")
-        with within(1):
+        with within(1.5):
             client.close()
             assert isinstance(raised(starting.result, 1), SessionClosedError)
         wait_until(lambda: bench.emulator.connections == 0)
@@ -225,7 +225,7 @@ class TestClose:
         bench.faults.add("http.server_error", on=leg)
         starting = Caller(client.start_session, timeout=None)
         slow.wait_for("retry_delay")
-        with within(1):
+        with within(1.5):
             client.close()
             assert isinstance(raised(starting.result, 1), SessionClosedError)
 
@@ -235,7 +235,7 @@ class TestClose:
         bench.faults.add("agent.overloaded")
         asking = Caller(session.ask, "hello", timeout=None)
         slow.wait_for("retry_delay")
-        with within(1):
+        with within(1.5):
             session.close()
             assert raised(asking.result, 1).code in ("agent.overloaded", "client.session_closed")
 
@@ -243,7 +243,7 @@ class TestClose:
         session = started(bench, plugins=[HookRecorder("slow", reconnect_delay=30.0), bench.recorder])
         bench.peer.drop()
         wait_until(lambda: session.status is SessionStatus.RECONNECTING)
-        with within(1):
+        with within(1.5):
             session.close()
         assert session.status is SessionStatus.CLOSED
 
@@ -261,7 +261,7 @@ class TestClose:
         bench.faults.add("connection.silent", on="message")
         session.send("into the void", wait=False)
         wait_until(lambda: not bench.faults.pending)
-        with within(1):
+        with within(1.5):
             session.close()
 
     def test_is_quick_while_a_hook_is_slow(self, bench: Bench) -> None:

@@ -221,7 +221,7 @@ class TestNextMessage:
 
     def test_default_limit_is_the_replys(self, bench: Bench) -> None:
         session = started(bench, timeouts=short(reply=0.1))
-        with within(1):
+        with within(1.5):
             assert raised(session.next_message).code == "client.reply_timeout"
 
 
