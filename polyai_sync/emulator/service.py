@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -23,7 +25,6 @@ from polyai_sync.emulator.sockets import Connection, serve_socket
 from polyai_sync.emulator.tokens import TokenMint
 
 if TYPE_CHECKING:
-    import socket
     import ssl
     from collections.abc import Callable, Mapping
 
@@ -33,6 +34,18 @@ __all__ = ["Service"]
 
 _FEW = 64
 _NO_TOKEN = {"token_type": "Bearer"}
+
+
+class _Server(web.Server):
+    """Tells of every connection, also of one that nothing is ever asked on."""
+
+    def __init__(self, handler: Callable[..., Any], made: Callable[[asyncio.Transport], None]) -> None:
+        super().__init__(handler, access_log=None)
+        self._made = made
+
+    def connection_made(self, handler: Any, transport: asyncio.Transport) -> None:
+        super().connection_made(handler, transport)
+        self._made(transport)
 
 
 class Service:
@@ -48,7 +61,7 @@ class Service:
         self.sessions: dict[str, Session] = {}
         self.log: list[LoggedRequest] = []
         self._stopping = asyncio.Event()
-        self._transports: set[asyncio.Transport] = set()
+        self._transports: dict[asyncio.Transport, Any] = {}  # with their sockets
         self._look_through_at = _FEW
 
     @property
@@ -58,7 +71,7 @@ class Service:
 
     async def run(self, listener: socket.socket, tls: ssl.SSLContext | None, ready: Callable[[], None]) -> None:
         """Serve until `stop`."""
-        runner = web.ServerRunner(web.Server(self.handle, access_log=None), shutdown_timeout=0.05)
+        runner = web.ServerRunner(_Server(self.handle, self._remember), shutdown_timeout=0.05)
         await runner.setup()
         try:
             await web.SockSite(runner, listener, ssl_context=tls).start()
@@ -71,9 +84,18 @@ class Service:
             for session in self.sessions.values():
                 session.shut_down()
             await runner.cleanup()
-            for transport in self._transports:  # TLS would wait half a minute for the peer's goodbye
-                transport.abort()
-            await asyncio.sleep(0)
+            await self._abort_all()
+
+    async def _abort_all(self) -> None:
+        """Leave no transport behind: TLS would wait half a minute for the peer's goodbye."""
+        for transport, sock in self._transports.items():
+            transport.abort()
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)  # one that was closed twice by now is deaf to an abort
+        for _ in range(100):
+            if all(sock.fileno() < 0 for sock in self._transports.values()):
+                return
+            await asyncio.sleep(0.002)
 
     def stop(self) -> None:
         """Let `run` come to its end."""
@@ -81,8 +103,6 @@ class Service:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, by its path."""
-        if request.transport is not None:
-            self._remember(request.transport)
         path = request.path
         if not path.startswith(self.base_path):
             return self._logged(request, "", refuse(request, 404, "404 page not found"))
@@ -106,12 +126,12 @@ class Service:
 
     def _remember(self, transport: asyncio.Transport) -> None:
         """Keep what must be closed at the stop; Python 3.10 takes a TLS transport for closed only if we closed it."""
-        self._transports.add(transport)
+        self._transports[transport] = transport.get_extra_info("socket")
         if len(self._transports) >= self._look_through_at:
-            closed = {one for one in self._transports if one.is_closing()}
-            self._transports -= closed
-            for one in closed:
-                one.abort()
+            for one in self._transports:
+                if one.is_closing():
+                    one.abort()
+            self._transports = {one: sock for one, sock in self._transports.items() if sock.fileno() >= 0}
             self._look_through_at = max(_FEW, 2 * len(self._transports))
 
     def _logged(
