@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 from fault_kit import Caller, within
 from proxy import CLOSE, CUT_OFF, HOLE, RESET, Death, FaultProxy, Flow, answer_with, close_with, half_close
-from proxy_units import Units, close_frame, frame
+from proxy_units import Unit, Units, close_frame, frame
 from tls import authority, trusting
 
 from polyai_sync.emulator import EchoAgent, Emulator
@@ -266,7 +266,7 @@ class TestPace:
         client, server = pair()
         proxy.set("down", Flow(split=1, rate=2_000))
         server.sendall(b"0123456789" * 4)
-        pieces = []
+        pieces: list[bytes] = []
         while sum(map(len, pieces)) < 40:
             pieces.append(client.recv(100))
         assert b"".join(pieces) == b"0123456789" * 4
@@ -340,7 +340,8 @@ SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"
 class TestUnits:
     def test_frames_are_cut_wherever_the_bytes_are(self) -> None:
         frames = [frame("one"), frame("x" * 300), frame("y" * 70_000), close_frame(1000)]
-        units, found = Units(), []
+        units = Units()
+        found: list[Unit] = []
         for byte in SWITCHED + b"".join(frames):
             found += units.feed(bytes([byte]))
         assert [unit.raw for unit in found] == [SWITCHED, *frames]
@@ -495,8 +496,11 @@ class TestTLS:
 
 
 def test_an_error_on_the_thread_is_raised_at_the_end(server: Server) -> None:
+    def fail() -> None:
+        raise ZeroDivisionError
+
     proxy = FaultProxy(server.port).start()
-    proxy._commands.put(lambda: 1 // 0)
+    proxy._commands.put(fail)
     proxy._ringer.send(b"\0")
     wait_until(lambda: proxy.errors)
     with pytest.raises(ZeroDivisionError):

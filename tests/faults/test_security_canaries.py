@@ -101,9 +101,9 @@ def test_no_token_shows_anywhere(
     told = [f"{record.getMessage()} {vars(record)}" for record in caplog.records]
     told += [repr(call) for call in line.bench.recorder.all_calls]
     told += [repr(client), repr(line.bench.recorder.calls("on_connect"))]
-    for error in raised:
-        told += traceback.format_exception(error)
-        told += [repr(error), str(error), repr(vars(error)), repr(error.args), repr(pickle.dumps(error))]
+    for one in raised:
+        told += traceback.format_exception(one)
+        told += [repr(one), str(one), repr(vars(one)), repr(one.args), repr(pickle.dumps(one))]
     tokens = {CANARY, *_access_tokens(line)}
     assert len(tokens) > 1 or life in ("no token", "no session", "unreachable")
     for text in told:

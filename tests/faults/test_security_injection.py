@@ -154,7 +154,7 @@ def test_no_token_travels_in_clear_text_beyond_this_machine(
     if by == "environment":
         monkeypatch.setenv("POLYAI_BASE_URL", base_url)
     with pytest.raises(ConfigurationError, match=r"base.url|BASE_URL"):
-        Client(TOKEN, "www.example.com", **({"base_url": base_url} if by == "argument" else {}))
+        Client(TOKEN, "www.example.com", base_url=base_url if by == "argument" else None)
 
 
 @pytest.mark.parametrize("name", ["127.0.0.1", "localhost", "127.1.2.3"])
