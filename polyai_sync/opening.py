@@ -52,12 +52,13 @@ def retrying(
     while True:
         try:
             return call(attempt)
-        except PolyAIError as error:
-            report(error)
-            delay = ask(error, attempt)
-            remaining = deadline.remaining()
-            if delay is None or (remaining is not None and delay >= remaining):
-                raise
+        except PolyAIError as caught:
+            error = caught  # dealt with out here: what is raised meanwhile, Ctrl-C for one, is no consequence of it
+        report(error)
+        delay = ask(error, attempt)
+        remaining = deadline.remaining()
+        if delay is None or (remaining is not None and delay >= remaining):
+            raise error
         pause(delay)
         attempt += 1
 
