@@ -148,7 +148,7 @@ class Session:
                 handoff=scene.handoff,
                 language=scene.language,
                 streaming=self._engine.streaming,
-                streams=scene.streams,
+                streams=conversation.streams,
                 created_at=self._created_at,
                 updated_at=datetime.now(timezone.utc),
             )

@@ -42,6 +42,7 @@ class OpenStream:
         pieces: Its text so far; more than one where chunks are missing in between.
         final: The index of the last chunk, where that is known.
         numbered: Do its chunks carry an index of their own?
+        cut_short: Was it over as it was, so that only another chunk brings it back?
         attachments: Links and images so far.
         suggestions: Answers to offer so far.
         call_actions: Telephone numbers so far.
@@ -55,6 +56,7 @@ class OpenStream:
     pieces: tuple[Piece, ...]
     final: int | None = None
     numbered: bool = True
+    cut_short: bool = False
     attachments: tuple[Attachment, ...] = ()
     suggestions: tuple[Suggestion, ...] = ()
     call_actions: tuple[CallAction, ...] = ()
@@ -262,6 +264,7 @@ _STREAM: Final = _object(
     pieces=_list(_PIECE),
     final=_optional(_whole),
     numbered=_flag,
+    cut_short=_flag,
     attachments=_list(_ATTACHMENT),
     suggestions=_list(_SUGGESTION),
     call_actions=_list(_CALL_ACTION),

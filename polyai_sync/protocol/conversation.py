@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from polyai_sync.protocol.deliveries import Sent
     from polyai_sync.protocol.liveness import Attempts
     from polyai_sync.protocol.turns import Waiter
-    from polyai_sync.state import SessionState
+    from polyai_sync.state import OpenStream, SessionState
 
 __all__ = ["Conversation"]
 
@@ -85,6 +85,7 @@ class Conversation:
         handed_on = state.cursor if state is not None and self.started else None
         self._fresh = state is None
         self._old_until = -1 if handed_on is None or not history else handed_on
+        self._old_streams = state.streams if state else ()
         self._events: list[Event] = []
 
         self.notices = Notices()
@@ -148,6 +149,13 @@ class Conversation:
     def questions(self) -> deque[Sent]:
         """Messages proved not received: `resend` or `keep_back` each."""
         return self.sending.questions
+
+    @property
+    def streams(self) -> tuple[OpenStream, ...]:
+        """What had come of messages that were growing at the cursor."""
+        if self.ledger.cursor < self._old_until:  # the old part is not rebuilt yet
+            return self._old_streams
+        return self.scene.streams(self.cursor)
 
     @property
     def joined(self) -> bool:

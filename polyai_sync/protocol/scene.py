@@ -65,10 +65,9 @@ class Scene:
         """Does a message grow at this moment?"""
         return bool(self._streams)
 
-    @property
-    def streams(self) -> tuple[OpenStream, ...]:
-        """What the growing messages hold, for a session's state."""
-        return self._streams.keep()
+    def streams(self, cursor: int) -> tuple[OpenStream, ...]:
+        """What had come of messages that were growing at ``cursor``, for a session's state."""
+        return self._streams.keep(cursor)
 
     def messages(self, unsettled: Iterable[Message]) -> tuple[Message, ...]:
         """The transcript, with the messages that have no receipt yet at its end."""
@@ -157,8 +156,10 @@ class Scene:
 
     def _chunk(self, event: PolyAgentMessageChunk, now: float, old: bool) -> None:
         place = self._transcript.find("agent", event.message_id)
-        if place is not None and place.message.complete and not self._streams.knows(event.message_id):
-            return  # a late piece of a message that came whole
+        if place is not None and place.message.complete:
+            self._transcript.began(place, event.sequence)
+            if not self._streams.knows(event.message_id):
+                return  # a late piece of a message that came whole
         stream, growth = self._streams.chunk(event, born=self._births, old=old, now=now)
         if growth is Growth.GREW:
             if place is not None:
@@ -189,7 +190,7 @@ class Scene:
             replayed=event.replayed,
         )
         place = self._transcript.find(role, event.message_id)
-        stream = self._streams.replace(event.message_id) if role == "agent" else None
+        stream = self._streams.replace(event.message_id, event.sequence) if role == "agent" else None
         if place is not None and place.message.complete:
             self._replaced(place, message)
             return

@@ -11,7 +11,7 @@ from polyai_sync.messages import Attachment, CallAction, Message, Suggestion
 from polyai_sync.state import OpenStream, Piece
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator, Sequence
 
 __all__ = ["Growth", "Stream", "Streams"]
 
@@ -52,6 +52,7 @@ class Stream:
         replayed: Did all of it come in the history?
         complete: Did it come whole?
         finished: Is no more expected? It may be finished without being complete.
+        replaced: Did a whole message come in its place? At which sequence; -1 where that has none.
         due: When it stops waiting for a missing chunk.
     """
 
@@ -64,6 +65,7 @@ class Stream:
         "_high",
         "_last",
         "_low",
+        "_places",
         "_spans",
         "_suggestions",
         "_texts",
@@ -74,6 +76,7 @@ class Stream:
         "finished",
         "message_id",
         "old",
+        "replaced",
         "replayed",
         "sequence",
     )
@@ -86,9 +89,11 @@ class Stream:
         self.sequence: int | None = None
         self.complete = False
         self.finished = False
+        self.replaced: int | None = None
         self.due: float | None = None
         self._first = first
         self._texts: dict[int, str] = {}
+        self._places: dict[int, int] = {}  # the sequences of the chunks that have one
         self._spans: dict[int, int] = {}  # runs of chunks, first to last, whose text stands with the first
         self._count = 0
         self._low = self._high = first.chunk_index
@@ -130,6 +135,8 @@ class Stream:
         new = not self._has(index) and (self._last is None or index <= self._last)
         if new:
             self._texts[index] = event.text
+            if event.sequence is not None:
+                self._places[index] = event.sequence
             self._count += 1
             if index <= self._low:
                 self._low, self._first = index, event
@@ -194,25 +201,32 @@ class Stream:
 
     # --- from one client to the next ---
 
-    def keep(self) -> OpenStream:
-        """What it holds, for a session's state."""
+    def keep(self, cursor: int) -> OpenStream | None:
+        """What it held when everything up to ``cursor`` had come, for a session's state; the rest will come again.
+
+        Returns:
+            ``None`` where nothing has to be kept: it was complete by then, or had not begun.
+        """
+        known = sorted(index for index in self._texts if self._places.get(index, -1) <= cursor)
+        if not known or (self.complete and len(known) == len(self._texts) and (self.replaced or -1) <= cursor):
+            return None
         pieces: list[Piece] = []
         texts: list[str] = []
-        run: tuple[int, int] | None = None
-        for index in sorted(self._texts):
-            if run is not None and index > run[1] + 1:
-                pieces.append(Piece(first=run[0], last=run[1], text="".join(texts)))
-                run, texts = None, []
-            run = (index if run is None else run[0], self._spans.get(index, index))
+        begin = end = known[0]
+        for index in known:
+            if index > end + 1:
+                pieces.append(Piece(first=begin, last=end, text="".join(texts)))
+                begin, texts = index, []
+            end = self._spans.get(index, index)
             texts.append(self._texts[index])
-        if run is not None:
-            pieces.append(Piece(first=run[0], last=run[1], text="".join(texts)))
+        pieces.append(Piece(first=begin, last=end, text="".join(texts)))
         first = self._first
         return OpenStream(
             message_id=self.message_id,
             pieces=tuple(pieces),
-            final=self._last,
+            final=self._last if end == self._last else None,
             numbered=not self._unnumbered,
+            cut_short=self.finished and not self.complete,
             attachments=tuple(self._attachments),
             suggestions=tuple(self._suggestions),
             call_actions=tuple(self._call_actions),
@@ -223,7 +237,7 @@ class Stream:
         )
 
     @classmethod
-    def kept(cls, state: OpenStream) -> Stream:
+    def kept(cls, state: OpenStream, *, born: int) -> Stream:
         """Go on where ``state`` stopped."""
         stream: Stream | None = None
         for piece in state.pieces:
@@ -240,7 +254,7 @@ class Stream:
                 timestamp=state.timestamp,
                 replayed=True,
             )
-            stream = stream or cls(chunk, born=0)
+            stream = stream or cls(chunk, born=born)
             stream.add(chunk, old=True)
             stream._spans[piece.first] = piece.last
             stream._count += piece.last - piece.first
@@ -248,6 +262,7 @@ class Stream:
         assert stream is not None  # noqa: S101 - a state holds no stream without a piece
         stream._last = state.final
         stream._unnumbered = not state.numbered
+        stream.finished = state.cut_short
         return stream
 
 
@@ -258,9 +273,12 @@ class Streams:
         kept: What an earlier client held of messages that were growing.
     """
 
-    def __init__(self, kept: Iterable[OpenStream] = ()) -> None:
-        self._open: OrderedDict[str, Stream] = OrderedDict((state.message_id, Stream.kept(state)) for state in kept)
+    def __init__(self, kept: Sequence[OpenStream] = ()) -> None:
+        self._open: OrderedDict[str, Stream] = OrderedDict()
         self._finished: OrderedDict[str, Stream] = OrderedDict()
+        for number, state in enumerate(kept, start=-len(kept)):
+            stream = Stream.kept(state, born=number)  # before everything that this client meets
+            (self._finished if stream.finished else self._open)[stream.message_id] = stream
 
     def __iter__(self) -> Iterator[Stream]:
         """The streams that still grow, in the order they began."""
@@ -273,16 +291,18 @@ class Streams:
         """Are the chunks of this one still remembered?"""
         return message_id in self._open or message_id in self._finished
 
-    def keep(self) -> tuple[OpenStream, ...]:
-        """What the growing streams hold, for a session's state; within bounds."""
-        newest = list(self._open.values())[-MAX_KEPT:]
-        return tuple(state for state in map(Stream.keep, newest) if _small(state))
+    def keep(self, cursor: int) -> tuple[OpenStream, ...]:
+        """What they held when everything up to ``cursor`` had come, for a session's state; within bounds."""
+        kept = (stream.keep(cursor) for stream in (*self._finished.values(), *self._open.values()))
+        return tuple(state for state in kept if state is not None and _small(state))[-MAX_KEPT:]
 
     def chunk(self, event: PolyAgentMessageChunk, *, born: int, old: bool, now: float) -> tuple[Stream, Growth]:
         """Take in a chunk; returns its stream, and what became of the message."""
         stream = self._find(event)
         if stream is None:
             stream = self._open[event.message_id] = Stream(event, born=born)
+        if stream.replaced is not None:
+            return stream, Growth.NONE
         new = stream.add(event, old=old)
         if stream.complete:
             return stream, Growth.MENDED if new else Growth.NONE
@@ -342,11 +362,16 @@ class Streams:
             self._finish(stream)
         return left
 
-    def replace(self, message_id: str) -> Stream | None:
-        """A whole message with this id came: it stands for the stream from now on, which is returned and forgotten."""
+    def replace(self, message_id: str, sequence: int | None) -> Stream | None:
+        """A whole message with this id came: it stands for the stream from now on, which is returned."""
         if not message_id:
             return None
-        return self._open.pop(message_id, None) or self._finished.pop(message_id, None)
+        stream = self._open.get(message_id) or self._finished.get(message_id)
+        if stream is not None:
+            stream.complete = True
+            stream.replaced = -1 if sequence is None else sequence
+            self._finish(stream)
+        return stream
 
     def _find(self, event: PolyAgentMessageChunk) -> Stream | None:
         if not event.message_id:

@@ -66,6 +66,13 @@ class Transcript:
             self._by_id[message.role, message.message_id] = place
         return place
 
+    def began(self, place: Place, sequence: int | None) -> None:
+        """A part of the message has this sequence: it may be one from before the first known one."""
+        if sequence is not None and (place.message.sequence is None or sequence < place.message.sequence):
+            self._cached = None
+            place.message = evolve(place.message, sequence=sequence)
+            self._move(place, sequence)
+
     def remove(self, place: Place) -> None:
         """The message is not settled after all."""
         self._cached = None
@@ -82,11 +89,14 @@ class Transcript:
         sequence = place.message.sequence
         if message.sequence is None or (sequence is not None and sequence <= message.sequence):
             place.message = evolve(message, sequence=sequence)
-            return
-        place.message = message
-        if message.sequence < place.order:  # a part from before the first known one
+        else:
+            place.message = message
+            self._move(place, message.sequence)
+
+    def _move(self, place: Place, sequence: int) -> None:
+        if sequence < place.order:
             self._take_out(place)
-            place.order = message.sequence
+            place.order = sequence
             self._insert(place)
 
     def _insert(self, place: Place) -> None:

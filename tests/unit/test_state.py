@@ -122,6 +122,7 @@ streams = st.builds(
     pieces=some_pieces(),
     final=maybe(wholes),
     numbered=st.booleans(),
+    cut_short=st.booleans(),
     attachments=tuples(st.builds(Attachment, **dict.fromkeys(attrs.fields_dict(Attachment), texts))),
     suggestions=tuples(st.builds(Suggestion, message_text=texts, payload=payloads)),
     call_actions=tuples(st.builds(CallAction, title=texts, contact_number=texts)),
