@@ -45,7 +45,7 @@ _INLINE: Final = re.compile(
 _LONGEST: Final = 2000
 """Characters of a line that is searched for marks: an unclosed mark is looked for to the end of the line."""
 
-_HEADING: Final = re.compile(r" {0,3}#{1,6}[ \t]+(.*?)[ \t]*#*$")
+_HEADING: Final = re.compile(r" {0,3}#{1,6}[ \t]+(.*?)(?:[ \t]+#+)?[ \t]*$")
 _ITEM: Final = re.compile(r"(\s*)(?:([-*+])|(\d{1,9}[.)]))[ \t]+")
 _QUOTE: Final = re.compile(r" {0,3}>[ \t]?")
 _RULE: Final = re.compile(r" {0,3}(?:[-*_][ \t]*){3,}$")

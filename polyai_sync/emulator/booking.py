@@ -25,7 +25,7 @@ _BOOK = re.compile(r"\b(book|booking|reserve|reservation|table|dinner|lunch)\b")
 Question = tuple[str, tuple[str, ...]]
 
 _QUESTIONS: Mapping[str, Question] = {
-    "party": ("For how many people?", ("For two", "For four", "For six")),
+    "party": ("For how many people?", ("For one", "For two", "For three")),
     "day": ("On which day?", ("Today", "Tomorrow", "Saturday")),
     "time": ("At what time? We serve from 18:00 to 22:00.", ("At 18:30", "At 19:30", "At 21:00")),
     "name": ("And what name may I put it under?", ()),

@@ -66,7 +66,7 @@ def test_suggestion_is_picked_by_its_number(desk: Emulator) -> None:
         chat.see(r"\[1\] Book a table")
         chat.say("1")
         chat.see(r"(?s)> Book a table\n.*For how many people")
-        chat.see(r"\[3\] For six")
+        chat.see(r"\[3\] For three")
         chat.say("9")  # no such suggestion: a text like any other
         chat.see(r"(?s)> 9\n.*On which day")
         chat.see(r"\[3\] Saturday\n\n> ?\Z")  # no status is left over
