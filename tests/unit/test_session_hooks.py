@@ -312,10 +312,12 @@ class TestFaultyPlugins:
         assert all("faulty" in record.getMessage() for record in records)
 
     @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
-    @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
     def test_interrupt_in_a_hook_of_the_sessions_thread_tells_every_waiter(
-        self, error: type[BaseException], bench: Bench
+        self, error: type[BaseException], bench: Bench, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        passed: list[object] = []
+        monkeypatch.setattr(threading, "excepthook", lambda args: passed.append(args.exc_type))
+
         def on_event(event: Any, **_: Any) -> None:
             if event.type.endswith("USER_MESSAGE"):
                 raise error
@@ -329,6 +331,7 @@ class TestFaultyPlugins:
         assert session.status is SessionStatus.FAILED
         assert isinstance(raised(session.next_message), ConnectionLostError)
         wait_until(lambda: bench.emulator.connections == 0)
+        wait_until(lambda: passed == [error])  # it goes on as it would in any thread
 
     def test_interrupt_in_a_hook_of_a_call_is_the_calls(self, bench: Bench) -> None:
         def on_send(event: Any, **_: Any) -> None:
