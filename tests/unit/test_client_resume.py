@@ -291,7 +291,7 @@ def test_two_connections_of_one_session_see_each_others_messages(bench: Bench) -
     first = started(bench)
     with bench.client().resume_session(stored(first)) as second:
         assert first.ask("from the first").text == "You said: from the first"
-        wait_until(lambda: len(second.messages) == 2)
+        wait_until(lambda: len(second.messages) == 2 and second.messages[-1].complete)
         assert [(message.role, message.text) for message in second.messages] == [
             ("user", "from the first"),
             ("agent", "You said: from the first"),
