@@ -5,14 +5,16 @@ A page says where with a line such as ``<!-- made: catalogue -->``; the text is 
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import pkgutil
 import re
 from typing import TYPE_CHECKING, get_args
 
 from docutils import nodes
 
 import polyai_sync
-from polyai_sync import errors, events, hooks
+from polyai_sync import errors, events, hooks, protocol
 from polyai_sync.catalog import CATALOG, CatalogEntry
 from polyai_sync.emulator import agent
 from polyai_sync.emulator.fault_rows import OCCASIONS, FaultRow
@@ -48,6 +50,16 @@ STATUSES = {
 def anchor(code: str) -> str:
     """The anchor of a code on the page of errors, as docutils makes it; the code itself works too."""
     return nodes.make_id(code)
+
+
+def rules() -> Iterator[str]:
+    """The modules of the state machine, by the first sentence of each."""
+    yield "| module | holds |\n| --- | --- |"
+    for module in pkgutil.iter_modules(protocol.__path__):
+        sentence = (importlib.import_module(f"{protocol.__name__}.{module.name}").__doc__ or "").partition("\n")[0]
+        cited = re.sub(r"\s*\(`[^)]*\)", "", sentence).replace("``", "`")
+        yield f"| `{module.name}` | {cited} |"
+    yield ""
 
 
 def error_tree() -> Iterator[str]:
@@ -163,6 +175,7 @@ def _options(options: Mapping[str, object]) -> str:
 
 
 PARTS: dict[str, Callable[[], Iterator[str]]] = {
+    "rules": rules,
     "error-tree": error_tree,
     "catalogue": catalogue,
     "exceptions": exceptions,
