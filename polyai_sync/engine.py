@@ -150,8 +150,9 @@ class Engine:
         name = f"polyai-{(self.session_id or 'connecting')[:8]}"
         with self.lock:
             if not self.stopped:
-                self._thread = threading.Thread(target=work, name=name, daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=work, name=name, daemon=True)
+                thread.start()  # noted once it runs: Ctrl-C may come in between, and nobody can join what never began
+                self._thread = thread
 
     def change(self, action: Callable[[Conversation, float], T]) -> T:
         """Change the conversation, and see to what follows from it."""

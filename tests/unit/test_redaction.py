@@ -310,6 +310,6 @@ def test_redact_url_masks_tokens_and_passwords_only(url, redacted):
 )
 def test_hostile_text_takes_linear_time(text):
     redactor = Redactor(TOKEN)
-    started = time.perf_counter()
+    started = time.process_time()  # other processes' time is not counted
     redactor.text(text)
-    assert time.perf_counter() - started < 2.0
+    assert time.process_time() - started < 2.0

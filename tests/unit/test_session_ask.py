@@ -42,6 +42,8 @@ from polyai_sync.testing import HookRecorder, wait_until
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from polyai_sync import Session
+
 ERROR = "SYSTEM_MESSAGE_LEVEL_ERROR"
 NO_RESPONSE = "Sorry, I'm having trouble responding right now. Please try again."
 
@@ -49,6 +51,12 @@ NO_RESPONSE = "Sorry, I'm having trouble responding right now. Please try again.
 def sent(bench: Bench) -> list[str]:
     types = [event["type"].removeprefix("EVENT_TYPE_") for event in bench.peer.received]
     return [name for name in types if name != "HEARTBEAT"]
+
+
+def received(session: Session) -> bool:
+    """Has the latest message of the user its receipt?"""
+    own = [message for message in session.messages if message.role == "user"]
+    return bool(own) and own[-1].delivery is Delivery.DELIVERED
 
 
 class TestReply:
@@ -189,11 +197,11 @@ class TestError:
         bench.faults.add("agent.silent", times=None)
         first = Caller(session.ask, "hello") if method == "ask" else Caller(session.next_message)
         if method == "ask":
-            wait_until(lambda: len(session.messages) == 2)
+            wait_until(lambda: received(session))
         else:
             wait_until(lambda: session._engine.conversation.lines._waiters)
         second = Caller(session.next_message, timeout=0.5) if method == "ask" else Caller(session.ask, "x", timeout=0.5)
-        wait_until(lambda: second.is_alive() and (method == "ask" or len(session.messages) == 2))
+        wait_until(lambda: second.is_alive() and (method == "ask" or received(session)))
         if method == "ask":
             wait_until(lambda: session._engine.conversation.lines._waiters)
         bench.peer.emit("SYSTEM_MESSAGE", {"level": ERROR, "message": "The kitchen printer is on fire."})
@@ -205,7 +213,7 @@ class TestError:
         session = started(bench)
         bench.faults.add("agent.slow", delay=0.2)
         asking = Caller(session.ask, "hello")
-        wait_until(lambda: len(session.messages) == 2)
+        wait_until(lambda: received(session))
         custom = {"custom": {"client_event_id": str(uuid.uuid4())}}
         bench.peer.emit("SYSTEM_MESSAGE", {"level": ERROR, "message": NO_RESPONSE}, custom)
         assert asking.result().text == "You said: hello"
@@ -231,7 +239,7 @@ class TestError:
         session = started(bench)
         bench.faults.add("agent.silent")
         asking = Caller(session.ask, "hello")
-        wait_until(lambda: len(session.messages) == 2)
+        wait_until(lambda: received(session))
         bench.peer.emit("SYSTEM_MESSAGE", {"level": ERROR, "message": NO_RESPONSE}, live=False)
         bench.peer.drop()
         assert raised(asking.result).code == "agent.no_response"
@@ -318,7 +326,7 @@ class TestEnd:
         session = started(bench)
         bench.faults.add("agent.silent")
         asking = Caller(session.ask, "hello")
-        wait_until(lambda: len(session.messages) == 2)
+        wait_until(lambda: received(session))
         bench.peer.expire()
         assert isinstance(raised(asking.result), SessionNotFoundError)
 
@@ -340,7 +348,7 @@ class TestLost:
         session = bench.bare().start_session()
         session.next_message()
         asking = Caller(session.ask, "count", settle=30, timeout=60)
-        wait_until(lambda: len(session.messages) == 3)
+        wait_until(lambda: len(session.messages) == 3 and session.messages[-1].complete)
         bench.peer.drop()
         assert asking.result().text == "One."
 
@@ -348,7 +356,7 @@ class TestLost:
         session = started(bench)
         bench.faults.add("agent.slow", delay=0.2)
         asking = Caller(session.ask, "hello")
-        wait_until(lambda: len(session.messages) == 2)
+        wait_until(lambda: received(session))
         come_back(bench, session)
         assert asking.result().text == "You said: hello"
 
@@ -381,7 +389,7 @@ class TestLine:
         session = started(bench)
         bench.faults.add("agent.slow", delay=0.4)
         first = Caller(session.ask, "slow")
-        wait_until(lambda: len(session.messages) == 2)
+        wait_until(lambda: received(session))
         error = raised(session.ask, "hurried", timeout=0.1)
         assert isinstance(error, DeliveryError)
         assert error.outcome == "not_received"  # it was never sent
@@ -392,7 +400,7 @@ class TestLine:
         session = started(bench)
         bench.faults.add("agent.silent")
         first = Caller(session.ask, "silence", timeout=0.2)
-        wait_until(lambda: len(session.messages) == 2)
+        wait_until(lambda: received(session))
         second = Caller(session.ask, "hello")
         assert isinstance(raised(first.result), ReplyTimeoutError)
         assert second.result().text == "You said: hello"
@@ -476,7 +484,7 @@ class TestSend:
             session.send(text, wait=False)
         bench.recorder.wait_for("on_delivery", 50)
         assert [text for role, text in bench.peer.transcript if role == "user"] == texts
-        wait_until(lambda: len(session.messages) == 101)
+        wait_until(lambda: len(session.messages) == 101 and all(message.complete for message in session.messages))
         for role in ("user", "agent"):
             assert [one for one in said(session) if one[0] == role] == [
                 one for one in bench.peer.transcript if one[0] == role

@@ -150,7 +150,7 @@ states = st.builds(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=20)
 @given(states)
 def test_what_was_written_is_read_back(state: SessionState) -> None:
     text = state.to_json()
