@@ -65,7 +65,7 @@ class TestEnd:
         session = started(bench)
         bench.faults.add("agent.silent")
         asking, reading = Caller(session.ask, "hello"), Caller(session.next_message)
-        wait_until(lambda: len(session.messages) == 2)
+        wait_until(lambda: session.messages[-1].role == "user")
         session.end()
         for caller in (asking, reading):
             error = raised(caller.result)
