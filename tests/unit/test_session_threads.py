@@ -109,7 +109,7 @@ def test_senders_and_an_asker_do_not_disturb_each_other(make_bench: Callable[...
     users = [text for role, text in bench.peer.transcript if role == "user"]
     for n in range(4):
         assert [text for text in users if text.startswith(f"{n}.")] == [f"{n}.{turn}" for turn in range(10)]
-    wait_until(lambda: len(session.messages) == 81 and all(message.complete for message in session.messages))
+    wait_until(lambda: said(session) == bench.peer.transcript and len(session.messages) == 81)
     assert sorted(session.next_message().text for _ in range(40)) == sorted(users)
 
 
