@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from polyai_sync.messages import Message
 
 __all__ = ["Inbox"]
+
+OVERTAKING: Final = 16
+"""Messages that are looked at where an answer may have overtaken its receipt, however many nobody has read."""
 
 
 class Inbox:
@@ -41,12 +44,12 @@ class Inbox:
         return self._messages.pop(self._births.popleft())
 
     def take_behind(self, sequence: int) -> list[tuple[int, Message]]:
-        """Take out the last messages, as far back as they stand behind ``sequence``; in order, each with its birth."""
-        taken: list[tuple[int, Message]] = []
-        while self._births:
-            message = self._messages[self._births[-1]]
-            if message.sequence is None or message.sequence <= sequence:
-                break
+        """Take the messages out that stand behind ``sequence``, of the last few; in order, each with its birth."""
+        taken: list[int] = []
+        left: list[int] = []
+        for _ in range(min(OVERTAKING, len(self._births))):
             born = self._births.pop()
-            taken.append((born, self._messages.pop(born)))
-        return taken[::-1]
+            place = self._messages[born].sequence
+            (left if place is None or place <= sequence else taken).append(born)
+        self._births.extend(reversed(left))
+        return [(born, self._messages.pop(born)) for born in reversed(taken)]

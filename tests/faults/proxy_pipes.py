@@ -420,8 +420,8 @@ class Connection:
         if part:
             lane.put(unit.raw[:part], now)
         lane.rush()  # what is in front of it is there first, whatever the delay
+        strike.fired += 1  # first: the client may be told of its death before this thread goes on
         strike.death.strike(self)
-        strike.fired += 1
 
     def _drain(self, end: End) -> None:
         """Read what a finished connection's peer still says, until it has gone too."""

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 IDENTITY = "this-client"
 PREFIX = "EVENT_TYPE_"
 
-#: Long enough for every time-out of a connection that lives on.
-QUIET = 1.0
+HEARTBEAT = PREFIX + "HEARTBEAT"
 
 
 class Server:
@@ -104,6 +103,19 @@ class Server:
         return self.event("EVENT_BATCH", {"events": list(events)}, **options)
 
 
+def answer(turn: Turn) -> list[str]:
+    """The texts of the reply that ended ``turn``; it must have one."""
+    assert turn.reply is not None, turn.error or "nothing ended it"
+    return [message.text for message in turn.reply.messages]
+
+
+def yielded(turn: Turn) -> str:
+    """Take what `stream` would have yielded by now, each piece in brackets."""
+    pieces = "".join(f"[{piece}]" for piece in turn.pieces)
+    turn.pieces.clear()
+    return pieces
+
+
 class Talk:
     """A conversation with a clock in the test's hand, and everything that came out of it."""
 
@@ -115,6 +127,7 @@ class Talk:
         self.told: list[tuple[str, tuple[Any, ...]]] = []
         self.written: list[dict[str, Any]] = []
         self._client_event_ids = itertools.count(1)
+        self._questions: list[tuple[Turn, str]] = []
 
     # --- the line ---
 
@@ -147,13 +160,25 @@ class Talk:
         self.conversation.dropped(self.now, code)
         return self._after()
 
-    def wait(self, seconds: float) -> Talk:
-        """Time passes; every deadline on the way is met at its time."""
+    def wait(self, seconds: float, *, echoing: bool = False) -> Talk:
+        """Time passes; every deadline on the way is met at its time.
+
+        Args:
+            seconds: How much.
+            echoing: The server echoes each heartbeat that is written meanwhile.
+        """
         until = self.now + seconds
+        answered = len(self.written)
         while (due := self.conversation.due()) is not None and due <= until:
             self.now = max(self.now, due)
             self.conversation.tick(self.now)
             self._after()
+            for frame in self.written[answered:] if echoing else ():
+                if frame["type"] == HEARTBEAT:
+                    self.receive(self.server.echo(frame))
+            answered = len(self.written)
+            if self.conversation.is_dead(self.now):
+                break
             after = self.conversation.due()
             assert after is None or after > self.now, "a deadline that was met is due again at once"
         self.now = until
@@ -161,10 +186,18 @@ class Talk:
         return self._after()
 
     def ready(self) -> Talk:
-        """A session of this client's own, joined and greeted."""
+        """A session of this client's own: joined, greeted, and the greeting was read. What led to it is forgotten."""
         self.open().history(self.server.start()).beat()
         self.echo_last("REQUEST_POLY_AGENT_JOIN")
-        return self.receive(self.server.joined(), self.server.agent("Hello!"))
+        self.receive(self.server.joined(), self.server.agent("Hello!"))
+        self.inbox()
+        return self.forget()
+
+    def forget(self) -> Talk:
+        """Look only at what comes from here on."""
+        self.events.clear()
+        self.told.clear()
+        return self
 
     def again(self, *events: dict[str, Any]) -> Talk:
         """Another socket, whose history is ``events``."""
@@ -173,23 +206,24 @@ class Talk:
     # --- the user ---
 
     def send(self, text: str = "hi", **custom: str) -> Sent:
-        client_event_id = custom.get("client_event_id") or f"ours-{next(self._client_event_ids)}"
-        sent = self.conversation.message(text, custom, client_event_id)
-        self.conversation.send(sent)
+        sent = self._give(text, **custom)
         self._after()
         return sent
 
-    def ask(self, text: str = "hi", *, settle: float = 0.0, timeout: float | None = 100.0) -> Turn:
-        """Stand in line, and ask if it is one's turn."""
+    def _give(self, text: str, **custom: str) -> Sent:
+        client_event_id = custom.get("client_event_id") or f"ours-{next(self._client_event_ids)}"
+        sent = self.conversation.message(text, custom, client_event_id)
+        self.conversation.send(sent)
+        return sent
+
+    def ask(self, text: str = "hi", *, settle: float = 0.0, timeout: float | None = 100.0, first: bool = False) -> Turn:
+        """Stand in line; the question is sent as soon as its turn has come."""
         deadline = None if timeout is None else self.now + timeout
         turn = Turn(self.now, settle=settle, deadline=deadline)
-        self.conversation.lines.join(turn)
-        self.ask_if_next(turn, text)
+        self.conversation.lines.join(turn, first=first)
+        self._questions.append((turn, text))
+        self._after()
         return turn
-
-    def ask_if_next(self, turn: Turn, text: str = "hi") -> None:
-        if self.conversation.lines.is_next(turn) and turn.sent is None and not turn.done:
-            turn.asked(self.send(text))
 
     def asked(self, text: str = "hi", **options: Any) -> Turn:
         """Ask, and have the receipt."""
@@ -197,7 +231,13 @@ class Talk:
         self.echo_last("USER_MESSAGE")
         return turn
 
+    def leave(self, turn: Turn) -> Talk:
+        """The caller of ``turn`` goes away, as every caller does at the end."""
+        self.conversation.leave(turn)
+        return self._after()
+
     def waiter(self) -> Waiter:
+        """A call that waits for something else than an answer."""
         waiter = Waiter(self.now)
         self.conversation.lines.wait(waiter)
         return waiter
@@ -262,6 +302,14 @@ class Talk:
         return talk
 
     def _after(self) -> Talk:
+        """What the session does after every change: ask what is next, write, publish, tell."""
+        for turn, text in list(self._questions):
+            lines, held = self.conversation.lines, self.conversation.greeting_expected
+            if turn.done:
+                self._questions.remove((turn, text))
+            elif lines.is_next(turn) and not held and not self.conversation.over:
+                self._questions.remove((turn, text))
+                turn.asked(self._give(text))
         while (taken := self.conversation.take_frame(self.now)) is not None:
             self.written.append(json.loads(taken[1]))
         self.events += self.conversation.take_events()
