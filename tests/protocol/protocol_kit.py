@@ -11,6 +11,7 @@ from polyai_sync.protocol.turns import Turn, Waiter
 from polyai_sync.state import SessionState
 
 if TYPE_CHECKING:
+    from polyai_sync.errors import PolyAIError
     from polyai_sync.events import Event
     from polyai_sync.messages import Message
     from polyai_sync.protocol.deliveries import Sent
@@ -127,6 +128,7 @@ class Talk:
         self.told: list[tuple[str, tuple[Any, ...]]] = []
         self.written: list[dict[str, Any]] = []
         self._client_event_ids = itertools.count(1)
+        self.writable = True  # does the socket take anything?
         self._questions: list[tuple[Turn, str]] = []
 
     # --- the line ---
@@ -158,6 +160,11 @@ class Talk:
 
     def drop(self, code: int | None = None) -> Talk:
         self.conversation.dropped(self.now, code)
+        return self._after()
+
+    def lose(self, error: PolyAIError) -> Talk:
+        """The connection is given up."""
+        self.conversation.given_up(error, self.now)
         return self._after()
 
     def wait(self, seconds: float, *, echoing: bool = False) -> Talk:
@@ -230,6 +237,19 @@ class Talk:
         turn = self.ask(text, **options)
         self.echo_last("USER_MESSAGE")
         return turn
+
+    def join_again(self) -> Talk:
+        self.conversation.ask_to_join(self.now)
+        return self._after()
+
+    def end(self, limit: float | None = None) -> Talk:
+        """Ask for the end, and be done after ``limit`` seconds without it."""
+        self.conversation.ask_to_end(None if limit is None else self.now + limit)
+        return self._after()
+
+    def close(self) -> Talk:
+        self.conversation.close(self.now)
+        return self._after()
 
     def leave(self, turn: Turn) -> Talk:
         """The caller of ``turn`` goes away, as every caller does at the end."""
@@ -310,7 +330,7 @@ class Talk:
             elif lines.is_next(turn) and not held and not self.conversation.over:
                 self._questions.remove((turn, text))
                 turn.asked(self._give(text))
-        while (taken := self.conversation.take_frame(self.now)) is not None:
+        while self.writable and (taken := self.conversation.take_frame(self.now)) is not None:
             self.written.append(json.loads(taken[1]))
         self.events += self.conversation.take_events()
         self.told += self.conversation.notices.take()

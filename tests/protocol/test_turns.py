@@ -261,8 +261,7 @@ def test_time_that_runs_out_behind_a_greeting_says_that_nothing_was_sent() -> No
 
 
 def test_greeting_of_a_repeated_join_is_no_answer() -> None:
-    talk = Talk().ready()
-    talk.conversation.ask_to_join(talk.now)
+    talk = Talk().ready().join_again()
     turn = talk.ask("a table")
     talk.receive(talk.server.joined(), talk.server.agent("Hello again!"))
     talk.echo_last("USER_MESSAGE").receive(talk.server.agent("for two"))
@@ -351,7 +350,7 @@ def test_connection_lost_for_good_before_the_receipt_is_a_delivery_error_chained
     talk = Talk().ready()
     turn = talk.ask()
     lost = ConnectionLostError("given up")
-    talk.drop().conversation.given_up(lost, talk.now)
+    talk.drop().lose(lost)
     assert isinstance(turn.error, DeliveryError)
     assert turn.error.outcome == "unknown"
     assert turn.error.__cause__ is lost
@@ -361,7 +360,7 @@ def test_connection_lost_for_good_after_the_receipt_is_the_loss_itself() -> None
     talk = Talk().ready()
     first, second = talk.asked(), talk.ask()
     lost = ConnectionLostError("given up", attempts=7)
-    talk.drop().conversation.given_up(lost, talk.now)
+    talk.drop().lose(lost)
     for turn in (first, second):
         assert isinstance(turn.error, ConnectionLostError)
         assert turn.error.attempts == 7
@@ -379,7 +378,7 @@ def test_close_returns_a_whole_reply_and_nothing_less(came: str, expected: Any) 
         talk.receive(talk.server.agent("for two"))
     elif came == "half":
         talk.receive(talk.server.chunk("s", 1, "for "))
-    talk.conversation.close(talk.now)
+    talk.close()
     if came == "whole":
         assert answer(turn) == expected
     else:
