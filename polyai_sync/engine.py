@@ -72,6 +72,7 @@ class Engine:
         stopped: The connection was closed on this side.
         given_up: No more attempts are made to reconnect.
         exiting: The interpreter is at its end.
+        forked: This is the copy in a process that was forked off.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class Engine:
         self.stopped = False
         self.given_up = False
         self.exiting = False
+        self.forked = False
         self._thread: threading.Thread | None = None
 
     # --- for the callers ---
@@ -212,6 +214,11 @@ class Engine:
         if self.exiting and thread.daemon and thread is not self._thread:
             threading.Event().wait()
 
+    def stay_if_copied(self) -> None:
+        """A fork copies gevent's greenlets, the session's own too; ``threading`` knows no such thread: none may end."""
+        if self.forked:
+            threading.Event().wait()
+
     def _pause(self, seconds: float, *, until_ending: bool) -> None:
         deadline = Deadline.after(seconds)
         while not deadline.expired():
@@ -264,7 +271,7 @@ class Engine:
         """In the child: there is no thread, nobody lets go of a lock that was held, and the socket is the parent's."""
         self.lock = threading.Condition(threading.Lock())
         self.hooks = HookQueue(self._wake)
-        self.stopped = True
+        self.forked = self.stopped = True
         self.writing = False
         connection, self.connection = self.connection, None
         if connection is not None:

@@ -64,6 +64,7 @@ class Life:
                 raise
         finally:
             self._leave()
+            self._engine.stay_if_copied()
 
     def _begin(self) -> None:
         try:
