@@ -11,7 +11,7 @@ from polyai_sync.protocol.turns import Turn, Waiter
 from polyai_sync.state import SessionState
 
 if TYPE_CHECKING:
-    from polyai_sync.errors import PolyAIError
+    from polyai_sync.errors import DeliveryError, PolyAIError
     from polyai_sync.events import Event
     from polyai_sync.messages import Message
     from polyai_sync.protocol.deliveries import Sent
@@ -237,6 +237,19 @@ class Talk:
         turn = self.ask(text, **options)
         self.echo_last("USER_MESSAGE")
         return turn
+
+    def give_up(self, sent: Sent) -> DeliveryError | None:
+        """The caller of a message does not wait for its receipt any longer."""
+        error = self.conversation.give_up(sent)
+        self._after()
+        return error
+
+    def resend(self, *answers: bool) -> Talk:
+        """The policy answers as many questions as it is asked."""
+        for again in answers:
+            question = self.conversation.questions.popleft()
+            (self.conversation.resend if again else self.conversation.keep_back)(question)
+        return self._after()
 
     def join_again(self) -> Talk:
         self.conversation.ask_to_join(self.now)
