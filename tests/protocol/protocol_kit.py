@@ -180,14 +180,14 @@ class Talk:
             self.now = max(self.now, due)
             self.conversation.tick(self.now)
             self._after()
-            for frame in self.written[answered:] if echoing else ():
-                if frame["type"] == HEARTBEAT:
-                    self.receive(self.server.echo(frame))
-            answered = len(self.written)
             if self.conversation.is_dead(self.now):
                 break
             after = self.conversation.due()
             assert after is None or after > self.now, "a deadline that was met is due again at once"
+            for frame in self.written[answered:] if echoing else ():
+                if frame["type"] == HEARTBEAT:
+                    self.receive(self.server.echo(frame))
+            answered = len(self.written)
         self.now = until
         self.conversation.tick(until)
         return self._after()
@@ -249,6 +249,10 @@ class Talk:
         for again in answers:
             question = self.conversation.questions.popleft()
             (self.conversation.resend if again else self.conversation.keep_back)(question)
+        return self._after()
+
+    def type(self, *, active: bool = True) -> Talk:
+        self.conversation.type(self.now, active=active)
         return self._after()
 
     def join_again(self) -> Talk:
