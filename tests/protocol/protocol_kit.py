@@ -162,6 +162,11 @@ class Talk:
         self.conversation.dropped(self.now, code)
         return self._after()
 
+    def refuse(self, error: PolyAIError) -> Talk:
+        """A handshake is refused."""
+        self.conversation.refused(error, self.now)
+        return self._after()
+
     def lose(self, error: PolyAIError) -> Talk:
         """The connection is given up."""
         self.conversation.given_up(error, self.now)
