@@ -151,6 +151,10 @@ class FaultProxy:
         self._do(lambda: self._strikes.append(strike))
         return strike
 
+    def disarm(self, strike: Strike) -> None:
+        """Let a strike that has not fired never do."""
+        self._do(lambda: self._strikes.remove(strike) if strike in self._strikes else None)
+
     def on_accept(self, death: Death | None, connection: int | None = None) -> None:
         """Let connections die as soon as they are accepted; or the one of that ordinal. ``None``: let them live."""
         if death is None:
