@@ -303,6 +303,13 @@ def test_session_that_was_given_up_can_still_be_ended() -> None:
     assert talk.conversation.end_reason == "REASON_USER_END"
 
 
+def test_end_of_a_session_that_was_given_up_is_not_waited_for_longer_either() -> None:
+    talk = Talk().ready().drop().lose(ConnectionLostError("given up")).end(5)
+    assert talk.conversation.outcome() is None
+    talk.wait(5)
+    assert talk.conversation.end_reason == "UNCONFIRMED"
+
+
 def test_close_1000_is_the_users_end_where_another_connection_asked_for_it() -> None:
     talk = Talk().ready()
     talk.receive(talk.server.event("USER_END_SESSION")).drop(1000)
@@ -337,6 +344,12 @@ def test_nothing_that_comes_after_closing_counts() -> None:
     assert talk.types() == []
 
 
+def test_refusal_that_comes_after_closing_ends_nothing() -> None:
+    talk = Talk().ready().drop().close().refuse(make_error("connect.session_not_found"))
+    assert talk.conversation.status is CLOSED
+    assert talk.hooks("on_session_end") == []
+
+
 def test_closing_an_ended_session_changes_nothing() -> None:
     talk = Talk().ready().drop(1000).close()
     assert talk.conversation.status is ENDED
@@ -352,6 +365,12 @@ def test_connection_that_is_given_up_fails_every_waiting_call_and_ends_nothing()
         assert isinstance(error, ConnectionLostError)
         assert (error.close_code, error.attempts) == (1006, 10)
     assert talk.conversation.due() is None
+
+
+def test_socket_that_opens_after_all_takes_the_loss_back() -> None:
+    talk = Talk().ready().drop().lose(ConnectionLostError("given up")).again()
+    assert talk.conversation.status is SessionStatus.OPEN
+    assert talk.conversation.outcome() is None
 
 
 def test_connection_that_is_given_up_is_given_up_once() -> None:

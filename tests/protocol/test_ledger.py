@@ -288,6 +288,25 @@ def test_hole_is_asked_for_on_the_next_connect() -> None:
     assert talk.conversation.cursor_to_ask == came["sequence"]
 
 
+def test_hole_that_the_replay_does_not_fill_is_not_asked_for_again() -> None:
+    talk = Talk().ready()
+    talk.server.sequence += 1  # left out on purpose
+    came = talk.server.agent("came")
+    talk.receive(came).drop().open().history(came)
+    assert talk.conversation.cursor_to_ask == came["sequence"] - 2
+    talk.beat()
+    assert talk.conversation.cursor_to_ask == came["sequence"]
+
+
+def test_batch_that_uses_up_a_number_leaves_no_hole() -> None:
+    talk = Talk().ready().drop().open()
+    talk.receive(talk.server.batch(sequence=talk.server.sequence + 1))
+    talk.server.sequence += 1
+    came = talk.server.agent("came")
+    talk.receive(came)
+    assert talk.conversation.cursor == came["sequence"]
+
+
 @pytest.mark.parametrize(
     ("written", "cursor"),
     [(3, 3), ("3", 3), (3.0, 3), *((junk, 2) for junk in (None, "soon", -3, 3.5, True, [], {}, 2**63, ""))],

@@ -74,6 +74,12 @@ def test_history_is_over_at_any_live_event() -> None:
     assert talk.conversation.status is OPEN
 
 
+def test_event_in_a_batch_is_no_live_one() -> None:
+    talk = in_doubt()
+    talk.history(talk.server.agent("said while we were away"))
+    assert talk.conversation.status is RECONNECTING
+
+
 def test_known_event_that_comes_again_live_is_no_news_and_no_sign() -> None:
     talk = Talk().ready()
     event = talk.server.agent("for two")

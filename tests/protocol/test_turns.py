@@ -582,6 +582,17 @@ def test_text_of_a_stream_that_was_cut_short_is_yielded_as_far_as_it_came() -> N
     assert answer(turn) == ["for please"]
 
 
+def test_what_can_no_longer_be_said_in_its_place_is_left_to_the_reply() -> None:
+    talk = Talk().ready()
+    turn = talk.asked(settle=5.0)
+    first, second, third, fourth = talk.server.stream("s", "a", "b", "c", "d")
+    talk.receive(first, fourth).wait(2)
+    assert yielded(turn) == "[a][d]"
+    talk.receive(second).receive(third).wait(5)
+    assert yielded(turn) == ""
+    assert answer(turn) == ["abcd"]
+
+
 def test_blank_line_waits_for_a_text_to_set_apart() -> None:
     talk = Talk().ready()
     turn = talk.asked(settle=1.0)
