@@ -82,7 +82,8 @@ class Connector:
 
     def _shake_hands(self, deadline: Deadline, dialled: Dialled | None) -> tuple[WebSocketConnection, int]:
         if dialled is None:
-            dialled = self._engine.services.dialer.dial(deadline)
+            with self._engine.unless_stopped():
+                dialled = self._engine.services.dialer.dial(deadline)
         with self._engine.lock:
             if self._engine.stopped:
                 dialled.close()
@@ -93,19 +94,16 @@ class Connector:
         assert self._engine.identity is not None  # noqa: S101 - there is no handshake before there is a session
         session_id, token = self._engine.identity
         try:
-            connection = open_websocket(
-                dialled,
-                settings=self._engine.services.settings,
-                session_id=session_id,
-                access_token=token,
-                cursor=cursor,
-                deadline=deadline,
-                headers=self._engine.services.dialer.headers,
-            )
-        except PolyAIError:
-            if self._engine.stopped:
-                raise Stopped from None  # cut short by close(): no failure to tell of
-            raise
+            with self._engine.unless_stopped():
+                connection = open_websocket(
+                    dialled,
+                    settings=self._engine.services.settings,
+                    session_id=session_id,
+                    access_token=token,
+                    cursor=cursor,
+                    deadline=deadline,
+                    headers=self._engine.services.dialer.headers,
+                )
         finally:
             self._engine.dialled = None
         return connection, cursor

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,10 +19,11 @@ from polyai_sync.errors import PolyAIError, ReentrantCallError
 from polyai_sync.event_log import EventLog
 from polyai_sync.hook_queue import HookQueue
 from polyai_sync.transport.deadline import Deadline
+from polyai_sync.transport.leash import Leash
 from polyai_sync.transport.waker import Waker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from polyai_sync.config import Secret, Settings
     from polyai_sync.plugin_host import PluginHost
@@ -67,6 +69,7 @@ class Engine:
         connection: The socket, while there is one.
         generation: How many sockets there have been.
         dialled: A connection whose handshake is under way, so that `close` can cut it short.
+        leash: Holds the connections that are being opened and the requests under way, likewise.
         writing: Some thread writes frames, or keeps them back.
         polling: The session's thread waits on its socket, at most until ``polling_until``.
         stopped: The connection was closed on this side.
@@ -98,6 +101,7 @@ class Engine:
         self.connection: WebSocketConnection | None = None
         self.generation = 0
         self.dialled: Dialled | None = None
+        self.leash = Leash()
         self.writing = False
         self.polling = False
         self.polling_until = math.inf
@@ -150,9 +154,14 @@ class Engine:
     def start(self, work: Callable[[], None]) -> None:
         """Start the session's thread, unless the session was closed meanwhile."""
         name = f"polyai-{(self.session_id or 'connecting')[:8]}"
+
+        def run() -> None:
+            with self.leash.on_this_thread():
+                work()
+
         with self.lock:
             if not self.stopped:
-                thread = threading.Thread(target=work, name=name, daemon=True)
+                thread = threading.Thread(target=run, name=name, daemon=True)
                 thread.start()  # noted once it runs: Ctrl-C may come in between, and nobody can join what never began
                 self._thread = thread
 
@@ -246,6 +255,7 @@ class Engine:
             self.commit()
             self.lock.notify_all()
         self._wake()
+        self.leash.pull()
         if dialled is not None and connection is None:
             dialled.cut()
         if connection is not None:
@@ -276,6 +286,7 @@ class Engine:
         connection, self.connection = self.connection, None
         if connection is not None:
             connection.abandon()
+        self.leash.abandon()
         self.waker.abandon()
         self.conversation.close(time.monotonic())
         self.conversation.notices.take()
@@ -355,6 +366,20 @@ class Engine:
         self.waker.wake()
         with self.lock:
             self.lock.notify_all()
+
+    @contextmanager
+    def unless_stopped(self) -> Iterator[None]:
+        """What fails because `close` has cut it short is no failure to tell of.
+
+        Raises:
+            Stopped: It has.
+        """
+        try:
+            yield
+        except PolyAIError:
+            if self.stopped:
+                raise Stopped from None
+            raise
 
     def check_wanted(self) -> None:
         """With the lock held: go no further in a session that was closed or is over.

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import threading
 import uuid
-from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from polyai_sync.config import Secret
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from polyai_sync.engine import Engine
     from polyai_sync.transport.deadline import Deadline
     from polyai_sync.transport.dial import Dialer, Dialled
+    from polyai_sync.transport.leash import Leash
 
 __all__ = ["Opening", "new_correlation_id", "retrying"]
 
@@ -66,8 +66,9 @@ def retrying(
 class _Predial:
     """Dials the socket's connection while the REST calls are under way. Nothing secret is sent on it."""
 
-    def __init__(self, dialer: Dialer, deadline: Deadline) -> None:
+    def __init__(self, dialer: Dialer, leash: Leash, deadline: Deadline) -> None:
         self._dialer = dialer
+        self._leash = leash
         self._deadline = deadline
         self._lock = threading.Lock()
         self._dialled: Dialled | None = None
@@ -105,7 +106,8 @@ class _Predial:
 
     def _run(self) -> None:
         try:
-            dialled = self._dialer.dial(self._deadline)
+            with self._leash.on_this_thread():
+                dialled = self._dialer.dial(self._deadline)
         except PolyAIError as error:
             with self._lock:
                 self._error = error
@@ -139,13 +141,14 @@ class Opening:
             Stopped: The session is not wanted any longer.
         """
         if self._engine.identity is not None:
-            self._retrying("connect", partial(self._first_connect, None))
+            self._connect_first()
             return
         services = self._engine.services
-        predial = _Predial(services.dialer, self._deadline.within(services.settings.timeouts.connect))
+        deadline = self._deadline.within(services.settings.timeouts.connect)
+        predial = _Predial(services.dialer, self._engine.leash, deadline)
         try:
             self._create()
-            self._retrying("connect", partial(self._first_connect, predial))
+            self._connect_first(predial)
         finally:
             predial.cancel()
 
@@ -189,8 +192,14 @@ class Opening:
 
         return self._retrying("access_token", mint)
 
-    def _retrying(self, operation: str, call: Callable[[int], T]) -> T:
+    def _retrying(
+        self, operation: str, call: Callable[[int], T], report: Callable[[PolyAIError], None] | None = None
+    ) -> T:
         host = self._engine.services.host
+
+        def wanted(attempt: int) -> T:
+            with self._engine.unless_stopped():
+                return call(attempt)
 
         def ask(error: PolyAIError, attempt: int) -> float | None:
             with self._engine.lock:
@@ -198,7 +207,13 @@ class Opening:
             session = self._engine.session if self._engine.identity else None
             return self._engine.ask(lambda: host.retry_delay(session, operation, error, attempt))
 
-        return retrying(call, ask=ask, pause=self._engine.pause, deadline=self._deadline, report=self._engine.report)
+        return retrying(
+            wanted,
+            ask=ask,
+            pause=self._engine.pause,
+            deadline=self._deadline,
+            report=report or self._engine.report,
+        )
 
     def _check_wanted_unless_ended_by(self, error: PolyAIError) -> None:
         """A refusal that ended the session is raised as it is."""
@@ -206,16 +221,17 @@ class Opening:
             raise error
         self._engine.check_wanted()
 
-    def _first_connect(self, predial: _Predial | None, _: int) -> None:
-        deadline = self._deadline.within(self._engine.services.settings.timeouts.connect)
-        try:
+    def _connect_first(self, predial: _Predial | None = None) -> None:
+        def connect(_: int) -> None:
+            deadline = self._deadline.within(self._engine.services.settings.timeouts.connect)
             dialled = predial.take(deadline) if predial is not None else None
             self._connector.connect(deadline, dialled)
-        except PolyAIError as error:
-            refusal = error
-            self._engine.report(refusal)
-            self._engine.change(lambda conversation, now: conversation.refused(refusal, now))
-            raise
+
+        def refused(error: PolyAIError) -> None:
+            self._engine.report(error)
+            self._engine.change(lambda conversation, now: conversation.refused(error, now))
+
+        self._retrying("connect", connect, refused)
 
     # --- the observer of the REST calls ---
 

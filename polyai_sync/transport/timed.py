@@ -13,7 +13,7 @@ import io
 import socket
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import urllib3.util.connection
@@ -23,6 +23,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from polyai_sync.transport.deadline import Deadline
+from polyai_sync.transport.leash import holding
 from polyai_sync.transport.trust import ssl_context
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ class _Limits(threading.local):
     read: float | None = None
     phase = deadline
     response: http.client.HTTPResponse | None = None
+    held: ExitStack | None = None
+    connection: object = None
 
 
 _limits = _Limits()
@@ -64,9 +67,17 @@ def limits(deadline: Deadline, *, connect: float | None, read: float | None) -> 
     """
     _limits.deadline, _limits.connect, _limits.read = deadline, connect, read
     try:
-        yield
+        with ExitStack() as _limits.held:
+            yield
     finally:
         _limits.__dict__.clear()
+
+
+def _hold(connection: object, sock: Any) -> None:
+    """Keep a connection's socket on the thread's leash until the call is over."""
+    if _limits.held is not None and _limits.connection is not connection:
+        _limits.held.enter_context(holding(sock))
+        _limits.connection = connection
 
 
 class TimedReader(io.RawIOBase):
@@ -134,6 +145,11 @@ class _Timed(_Mixed):
     def _new_conn(self) -> socket.socket:
         _limits.phase = _limits.deadline.within(_limits.connect)
         sock = self._connected()
+        try:
+            _hold(self, sock)
+        except OSError:
+            sock.close()
+            raise
         # Small requests, each in a packet of its own: waiting for a delayed ACK costs 44 ms (`performance.md`).
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         arm(sock, _limits.phase)
@@ -162,6 +178,7 @@ class _Timed(_Mixed):
     def getresponse(self) -> Any:
         """The answer, headers and body under a deadline of their own."""
         _limits.phase = _limits.deadline.within(_limits.read)
+        _hold(self, self.sock)
         return super().getresponse()
 
 
@@ -211,7 +228,8 @@ def connect_any(
             sock.settimeout(None if remaining is None else remaining / left)
             if source_address:
                 sock.bind(source_address)
-            sock.connect(address)
+            with holding(sock):
+                sock.connect(address)
         except OSError as error:
             sock.close()
             failure = error
