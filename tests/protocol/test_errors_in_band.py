@@ -198,12 +198,12 @@ def test_error_is_told_once_however_often_it_is_sent() -> None:
 
 
 @pytest.mark.pitfall(6)
-def test_error_that_is_older_than_the_waiting_call_is_none_of_its_business() -> None:
+@pytest.mark.parametrize("behind", [0, 1])
+def test_error_whose_place_was_passed_is_none_of_a_younger_calls_business(behind: int) -> None:
     talk = Talk().ready()
-    late = talk.server.error(NO_CONVERSATION)
-    talk.receive(talk.server.user("something newer"))
+    talk.receive(talk.server.user("one"), talk.server.user("two"))
     turn, waiter = talk.ask(), talk.waiter()
-    talk.receive(late)
+    talk.receive(talk.server.error(NO_CONVERSATION, sequence=talk.server.sequence - behind))
     assert (turn.error, waiter.error) == (None, None)
     assert codes(talk) == ["session.conversation_not_found"]
 

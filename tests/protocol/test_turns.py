@@ -54,6 +54,16 @@ def test_servers_numbers_tell_an_answer_that_overtook_its_receipt() -> None:
     assert talk.inbox() == ["Are you there?"]
 
 
+def test_first_of_several_answers_that_overtook_the_receipt_is_the_reply() -> None:
+    talk = Talk().ready()
+    talk.receive(talk.server.agent("unread"), talk.server.agent("unread too"))
+    turn = talk.ask()
+    receipt = talk.server.echo(talk.sent("USER_MESSAGE")[-1])
+    talk.receive(talk.server.agent("for two"), talk.server.agent("Anything else?"), receipt)
+    assert answer(turn) == ["for two"]
+    assert talk.inbox() == ["unread", "unread too", "Anything else?"]
+
+
 def test_message_from_before_the_question_is_no_answer_however_late_it_comes() -> None:
     talk = Talk().ready()
     late = talk.server.agent("an old one")
@@ -591,6 +601,16 @@ def test_what_can_no_longer_be_said_in_its_place_is_left_to_the_reply() -> None:
     talk.receive(second).receive(third).wait(5)
     assert yielded(turn) == ""
     assert answer(turn) == ["abcd"]
+
+
+def test_text_of_messages_that_are_not_in_the_reply_is_not_yielded_once_it_is_there() -> None:
+    talk = Talk().ready()
+    turn = talk.asked()
+    talk.receive(
+        talk.server.chunk("a", 1, "One"), talk.server.chunk("b", 1, "Two"), talk.server.live_agent("Zoë here.")
+    )
+    assert answer(turn) == ["Zoë here."]
+    assert yielded(turn) == "[One][\n\n][Zoë here.]"
 
 
 def test_blank_line_waits_for_a_text_to_set_apart() -> None:
