@@ -87,7 +87,9 @@ class Scene:
             self._advance_handoff(event, now)
 
     def user_message(self, message: Message, *, old: bool = False) -> None:
-        """A user's message is settled, ours or another connection's."""
+        """A user's message is settled, ours or another connection's; one whose id is known is no second message."""
+        if self._transcript.find("user", message.message_id) is not None:
+            return
         self._transcript.put(message, self._births)
         if not old:
             self._notices.tell("on_message", message)
