@@ -7,11 +7,12 @@ names; what an event leaves out has the field's default. How a field is read is 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import datetime
 from enum import Enum
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from attrs import field, frozen
 
@@ -93,8 +94,26 @@ class TypingState(Word):
     STOPPED = "TYPING_STATE_STOPPED"
 
 
+class _OnDemand:
+    """A slot for the text that ``raw`` and ``metadata`` are read from when somebody looks at them.
+
+    Few do. The text weighs half of its parsed JSON in every event kept, and costs the garbage collector nothing.
+    """
+
+    __slots__ = ("_source",)
+
+    if not TYPE_CHECKING:  # every attribute is declared by the classes; nothing else shall pass for one
+
+        def __getattr__(self, name: str) -> Any:
+            if name not in {"raw", "metadata"}:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+            value = json.loads(self._source) if name == "raw" else self.raw["metadata"]
+            object.__setattr__(self, name, value)
+            return value
+
+
 @frozen(kw_only=True)
-class Event:
+class Event(_OnDemand):
     """What every event holds (`protocol.md` §4).
 
     Attributes:
