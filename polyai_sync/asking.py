@@ -56,13 +56,22 @@ class Question:
         turn, engine = self.turn, self._engine
         first = self._tries > 0
         self._tries += 1
-        engine.change(lambda conversation, _: conversation.lines.join(turn, first=first))
         try:
+            if engine.change(lambda conversation, _: self._join(conversation, turn, first=first), waits=True):
+                return
             engine.wait(lambda: self._may_send(turn), self._deadline)
-            engine.change(lambda conversation, _: self._send(conversation, turn))
+            engine.change(lambda conversation, _: self._send(conversation, turn), waits=True)
         except BaseException:
             self.leave()
             raise
+
+    def _join(self, conversation: Conversation, turn: Turn, *, first: bool) -> bool:
+        """Stand in line; with nobody before, send at once."""
+        conversation.lines.join(turn, first=first)
+        if not self._may_send(turn):
+            return False
+        self._send(conversation, turn)
+        return True
 
     def wait(self) -> Reply:
         """Wait for the answer; try again where the policies say so.

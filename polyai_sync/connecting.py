@@ -44,6 +44,11 @@ class Connector:
             self._engine.commit()
         self._engine.follow_up()
 
+    @property
+    def renewal_due(self) -> bool:
+        """Does the socket near the end of its life?"""
+        return time.monotonic() >= self._renew_at
+
     def renew_if_due(self) -> None:
         """Replace a socket that nears the end of its life by a new one, at a quiet moment (`protocol.md` §3)."""
         engine, now = self._engine, time.monotonic()

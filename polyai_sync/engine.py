@@ -165,12 +165,18 @@ class Engine:
                 thread.start()  # noted once it runs: Ctrl-C may come in between, and nobody can join what never began
                 self._thread = thread
 
-    def change(self, action: Callable[[Conversation, float], T]) -> T:
-        """Change the conversation, and see to what follows from it."""
+    def change(self, action: Callable[[Conversation, float], T], *, waits: bool = False) -> T:
+        """Change the conversation, and see to what follows from it.
+
+        Args:
+            action: The change.
+            waits: The caller goes on to `wait`, and keeps the deadlines itself that this sets: to wake the session's
+                thread for them would cost two switches of threads (bench p04).
+        """
         try:
             with self.lock:
                 result = action(self.conversation, time.monotonic())
-                self.commit()
+                self.commit(wake=not waits)
         finally:
             self.follow_up()
         return result
@@ -186,16 +192,26 @@ class Engine:
             self._stay_asleep()
 
     def _wait(self, predicate: Callable[[], bool], deadline: Deadline) -> bool:
-        with self.lock:
-            while not predicate():
+        while True:
+            with self.lock:
+                while not predicate():
+                    if deadline.expired():
+                        break
+                    due, remaining = self.conversation.due(), deadline.remaining()
+                    if due is not None and due < self.polling_until:  # the session's thread was not woken for it
+                        until = due - time.monotonic()
+                        if until <= 0:
+                            break
+                        remaining = until if remaining is None else min(remaining, until)
+                    self.lock.wait(remaining)
+                else:
+                    return True
+            self.change(lambda conversation, now: conversation.tick(now))
+            with self.lock:
+                if predicate():
+                    return True
                 if deadline.expired():
-                    break
-                self.lock.wait(deadline.remaining())
-            else:
-                return True
-        self.change(lambda conversation, now: conversation.tick(now))
-        with self.lock:
-            return predicate()
+                    return False
 
     def ask(self, question: Callable[[], T]) -> T:
         """Put a question to the policies, in its turn among the hooks."""
@@ -294,7 +310,7 @@ class Engine:
 
     # --- what follows from a change ---
 
-    def commit(self) -> None:
+    def commit(self, *, wake: bool = True) -> None:
         """With the lock held: hand over events, and queue what plugins are to be told."""
         conversation = self.conversation
         if events := conversation.take_events():
@@ -302,7 +318,7 @@ class Engine:
         for hook, arguments in conversation.notices.take():
             self.queue(hook, *arguments)
         position = conversation.notices.position
-        if self.polling:
+        if self.polling and (wake or conversation.over):
             due = conversation.due()
             if conversation.over or (due is not None and due < self.polling_until):
                 self.waker.wake()  # only where the thread would wait too long: a wake costs a switch of threads
@@ -334,7 +350,8 @@ class Engine:
 
     def follow_up(self) -> None:
         """Without the lock: write what is to be written, run the hooks."""
-        self._flush()
+        if self.conversation.busy:
+            self._flush()
         self.hooks.drain()
 
     def _flush(self) -> None:

@@ -6,7 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
     from polyai_sync.events import Event
 
@@ -30,11 +30,10 @@ class EventLog:
         """The number of the oldest event kept."""
         return self.end - len(self._events)
 
-    def extend(self, events: Iterable[Event]) -> None:
+    def extend(self, events: Sequence[Event]) -> None:
         """Append."""
-        for event in events:
-            self._events.append(event)
-            self.end += 1
+        self._events.extend(events)
+        self.end += len(events)
 
     def read(self, number: int, at_most: int = 256) -> list[Event]:
         """The events from ``number`` on, which has to be kept."""

@@ -28,20 +28,31 @@ A hook may call what does not wait for its own session: ``send(wait=False)``, ``
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import pluggy
 from attrs import Factory, frozen
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from polyai_sync.errors import PolyAIError
     from polyai_sync.events import Event
     from polyai_sync.messages import Capabilities, Handoff, Message
     from polyai_sync.session import Session
 
-__all__ = ["OBSERVERS", "POLICIES", "PROJECT", "ClientEvent", "PluginInfo", "RateLimit", "hookimpl", "hookspec"]
+__all__ = [
+    "OBSERVERS",
+    "POLICIES",
+    "PROJECT",
+    "ClientEvent",
+    "PluginInfo",
+    "RateLimit",
+    "condition_of",
+    "hookimpl",
+    "hookspec",
+    "only_if",
+]
 
 PROJECT: Final = "polyai_sync"
 """The name of the pluggy project, and of the entry-point group."""
@@ -54,6 +65,30 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 Options as pluggy has them: ``tryfirst``, ``trylast``, ``wrapper``, ``specname``, ``optionalhook``.
 """
+
+Implementation = TypeVar("Implementation", bound="Callable[..., Any]")
+
+_CONDITION: Final = "polyai_sync_only_if"
+
+
+def only_if(condition: Callable[[], bool]) -> Callable[[Implementation], Implementation]:
+    """Mark an observer's implementation that has nothing to do unless ``condition()`` holds.
+
+    The condition is asked once for all that came at once, not for each call, so that a hook on the event path costs
+    nothing while it is off. Where it holds, or raises, the implementation is called. Stands below ``@hookimpl``.
+    """
+
+    def mark(function: Implementation) -> Implementation:
+        setattr(function, _CONDITION, condition)
+        return function
+
+    return mark
+
+
+def condition_of(function: Callable[..., Any]) -> Callable[[], bool] | None:
+    """What `only_if` said of an implementation."""
+    condition: Callable[[], bool] | None = getattr(function, _CONDITION, None)
+    return condition
 
 
 @frozen(kw_only=True)

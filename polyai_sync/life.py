@@ -20,10 +20,12 @@ from polyai_sync.redaction import MASK, SHORTEST
 from polyai_sync.transport.deadline import Deadline
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
+    from polyai_sync.config import Secret
     from polyai_sync.protocol.conversation import Conversation
     from polyai_sync.protocol.deliveries import Sent
+    from polyai_sync.transport.connection import WebSocketConnection
 
 __all__ = ["Life"]
 
@@ -125,13 +127,34 @@ class Life:
                 connection = self._engine.connection
                 if self._engine.stopped or connection is None or self._engine.conversation.over:
                     return None
-                due = self._engine.conversation.due()
-                self._engine.polling = True
-                self._engine.polling_until = math.inf if due is None else due
-            timeout = None if due is None else max(0.0, due - time.monotonic())
-            readable = connection.wait(timeout, self._engine.waker)
-            self._engine.waker.clear()  # before looking what there is to do: a later wake ends the next wait
-            self._engine.polling = False
+                timeout = self._begin_wait()
+            error = self._read_quietly(connection, timeout)
+            self._engine.follow_up()
+            if error is not None:
+                connection.close()
+                return error
+            self._ask_about_resending()
+            self._connector.renew_if_due()
+
+    def _begin_wait(self) -> float | None:
+        """With the lock held: from here on the thread waits, and whoever moves the next deadline forward wakes it."""
+        engine = self._engine
+        due = engine.conversation.due()
+        engine.polling = True
+        engine.polling_until = math.inf if due is None else due
+        return None if due is None else max(0.0, due - time.monotonic())
+
+    def _read_quietly(self, connection: WebSocketConnection, timeout: float | None) -> ConnectionDroppedError | None:
+        """Read for as long as nothing but reading has to be done; returns why the socket is gone, if it is.
+
+        A waiting thread runs when this one waits again: little may stand in between (bench p03).
+        """
+        engine, conversation = self._engine, self._engine.conversation
+        secrets = tuple(filter(None, (engine.services.settings.connector_token, engine.access_token)))
+        while True:
+            readable = connection.wait(timeout, engine.waker)
+            engine.waker.clear()  # before looking what there is to do: a later wake ends the next wait
+            engine.polling = False
             error: ConnectionDroppedError | None = None
             frames: list[str] = []
             if readable:
@@ -142,33 +165,26 @@ class Life:
                 except PolyAIError as caught:  # the server broke the protocol: what follows is a drop like any other
                     error = ConnectionDroppedError(f"The connection had to be dropped: {caught.message}")
                     error.__cause__ = caught
-            with self._engine.lock:
+                frames = _masked(frames, secrets)
+            with engine.lock:
                 now = time.monotonic()
-                conversation = self._engine.conversation
-                if readable and error is None:
+                conversation.notices.unheard = engine.services.host.unheard()
+                if frames:
+                    conversation.receive_all(frames, now)
+                elif readable and error is None:
                     conversation.heard(now)
-                for frame in frames:
-                    conversation.receive(self._masked(frame), now)
-                conversation.tick(now)
-                if error is None and conversation.is_dead(now):
-                    error = ConnectionDroppedError("Nothing was heard from the server for 2.5 heartbeat intervals")
+                if now >= engine.polling_until:
+                    conversation.tick(now)
+                    if error is None and conversation.is_dead(now):
+                        error = ConnectionDroppedError("Nothing was heard from the server for 2.5 heartbeat intervals")
                 if error is not None:
                     self._drop(error, now)
-                self._engine.commit()
-            self._engine.follow_up()
-            if error is not None:
-                connection.close()
-                return error
-            self._ask_about_resending()
-            self._connector.renew_if_due()
-
-    def _masked(self, frame: str) -> str:
-        """Without our tokens: what the server quotes would be in events, errors and logs (`error-codes.md`)."""
-        for secret in (self._engine.services.settings.connector_token, self._engine.access_token):
-            token = secret.reveal() if secret is not None else ""
-            if len(token) >= SHORTEST and token in frame:
-                frame = frame.replace(token, MASK)
-        return frame
+                timeout = self._begin_wait()
+                engine.commit(wake=False)
+                busy = engine.stopped or conversation.busy or not engine.hooks.idle or self._connector.renewal_due
+                if busy or error is not None:
+                    engine.polling = False
+                    return error
 
     def _drop(self, error: ConnectionDroppedError, now: float) -> None:
         """With the lock held: the socket is gone, and the conversation learns of it."""
@@ -261,3 +277,13 @@ def _answer(sent: Sent, again: bool, conversation: Conversation, _: float) -> No
 
 def _refuse(error: PolyAIError, conversation: Conversation, now: float) -> None:
     conversation.refused(error, now)
+
+
+def _masked(frames: list[str], secrets: Iterable[Secret]) -> list[str]:
+    """Without our tokens: what the server quotes would be in events, errors and logs (`error-codes.md`)."""
+    everything = "".join(frames)  # one search for them all
+    for secret in secrets:
+        token = secret.reveal()
+        if len(token) >= SHORTEST and token in everything:
+            frames = [frame.replace(token, MASK) for frame in frames]
+    return frames

@@ -188,6 +188,7 @@ class HookCalls:
     check: Callable[[object], object] | None
     slow_after: float
     redactor: Redactor
+    conditions: tuple[Callable[[], bool], ...] = ()
 
     def run(self, arguments: Arguments) -> Any:
         """Call them all (observers) or up to the first answer (policies), which is returned."""

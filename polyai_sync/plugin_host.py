@@ -11,7 +11,7 @@ import os
 from typing import TYPE_CHECKING, Any, Final
 
 from polyai_sync.errors import ConfigurationError, PluginError
-from polyai_sync.hooks import PluginInfo
+from polyai_sync.hooks import PluginInfo, condition_of
 from polyai_sync.plugin_calls import CHECKS, HookCalls, Implementation, report
 from polyai_sync.plugin_loading import (
     SPECIFIED,
@@ -25,7 +25,7 @@ from polyai_sync.plugin_loading import (
 from polyai_sync.redaction import Redactor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from polyai_sync.errors import PolyAIError
     from polyai_sync.events import Event
@@ -86,6 +86,10 @@ class PluginHost:
         for name, (plugin, _) in reversed(self._accepted.items()):  # pluggy calls first what came last
             self._manager.register(plugin, name)
         self._calls = {hook: self._calls_of(hook, slow_after) for hook in SPECIFIED}
+        self._never = frozenset(hook for hook, calls in self._calls.items() if calls is None)
+        self._sometimes = [
+            (hook, calls.conditions) for hook, calls in self._calls.items() if calls is not None and calls.conditions
+        ]
 
     @property
     def plugins(self) -> tuple[PluginInfo, ...]:
@@ -99,6 +103,11 @@ class PluginHost:
             KeyError: There is no such hook.
         """
         return self._calls[hook_name] is not None
+
+    def unheard(self) -> frozenset[str]:
+        """The hooks that no plugin listens to at the moment (see `polyai_sync.hooks.only_if`)."""
+        off = [hook for hook, conditions in self._sometimes if not any(map(_holds, conditions))]
+        return self._never.union(off) if off else self._never
 
     # --- loading ---
 
@@ -175,7 +184,9 @@ class PluginHost:
         bound = [Implementation.of(one, names) for one in found]
         if not bound:
             return None
+        conditions = [condition for one in found if (condition := condition_of(one.function)) is not None]
         return HookCalls(
+            conditions=tuple(conditions) if len(conditions) == len(found) else (),
             hook=hook,
             plain=tuple(one for one, wrapper in zip(bound, wraps, strict=True) if not wrapper),
             wrappers=tuple(one for one, wrapper in zip(bound, wraps, strict=True) if wrapper),
@@ -300,3 +311,10 @@ def _in_short(error: Exception) -> str:
 
 def _how_to_block(name: str) -> str:
     return f"Repair or remove it, or block it: {BLOCK_VARIABLE}={name}, or Client(block=[{name!r}])"
+
+
+def _holds(condition: Callable[[], bool]) -> bool:
+    try:
+        return bool(condition())
+    except Exception:  # noqa: BLE001 - somebody else's code; the implementation is called and can say what is wrong
+        return True

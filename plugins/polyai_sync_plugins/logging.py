@@ -6,7 +6,7 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from polyai_sync.hooks import hookimpl
+from polyai_sync.hooks import hookimpl, only_if
 from polyai_sync.redaction import Redactor
 
 if TYPE_CHECKING:
@@ -220,6 +220,7 @@ class Logging:
     # --- frames ---
 
     @hookimpl
+    @only_if(lambda: _frames.isEnabledFor(logging.DEBUG))
     def on_event(self, session: Session, event: Event) -> None:
         """Write an event of the server."""
         if _frames.isEnabledFor(logging.DEBUG):  # asked here too: this is the event path

@@ -38,7 +38,7 @@ from polyai_sync.protocol.turns import Turn
 
 if TYPE_CHECKING:
     from collections import deque
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from polyai_sync.errors import DeliveryError
     from polyai_sync.events import Event
@@ -230,19 +230,30 @@ class Conversation:
 
     def receive(self, text: str, now: float) -> None:
         """A text frame came."""
+        self.receive_all((text,), now)
+
+    def receive_all(self, texts: Iterable[str], now: float) -> None:
+        """Text frames came, one behind the other: conclusions are drawn once."""
         self.connection.heard(now)
-        if self.over:
-            return
-        decoded = decode(text, replayed=not self._fresh or self.connection.number > 1)
-        if decoded.batch:
-            self._replay.batch(now)
-            if decoded.sequence is not None:
-                self.ledger.envelope(decoded.sequence)
-        for event in decoded.events:
-            self._take(event, now, live=not decoded.batch)
-        if decoded.problems:
-            self.report(ProtocolError(_joined_up(decoded.problems), surface="websocket"))
+        replayed = not self._fresh or self.connection.number > 1
+        for text in texts:
+            if self.over:
+                return
+            events, problems, batch, sequence = decode(text, replayed=replayed)
+            if batch:
+                self._replay.batch(now)
+                if sequence is not None:
+                    self.ledger.envelope(sequence)
+            for event in events:
+                self._take(event, now, live=not batch)
+            if problems:
+                self.report(ProtocolError(_joined_up(problems), surface="websocket"))
         self._settle(now)
+
+    @property
+    def busy(self) -> bool:
+        """Is there something to write or to ask, or nothing more to come?"""
+        return bool(self._outbox.waiting or self.sending.questions or self.end_request.made or self.over)
 
     def dropped(self, now: float, close_code: int | None = None) -> None:
         """The socket is gone. Codes 1000 and 4001 are the end; after every other one the session lives on."""
@@ -407,7 +418,7 @@ class Conversation:
     # --- events ---
 
     def _take(self, event: Event, now: float, *, live: bool) -> None:
-        if self.over:
+        if self.end_reason is not None:
             return  # nothing follows the end
         kind = type(event)
         new = self.ledger.admit(event)
@@ -424,11 +435,11 @@ class Conversation:
         self.scene.take(event, now, old=old)
         if (react := REACTIONS.get(kind)) is not None:
             react(self, event, now, old)
-        if kind in _AGENTS_WORDS:
+        elif kind in _AGENTS_WORDS:
             self.joining.spoke()
             if live:
                 self.attempts.spoke()
-        if live and kind is not SessionStart:
+        if live and not self._replay.over and kind is not SessionStart:
             self._replay.live_event()
 
     # --- consequences ---

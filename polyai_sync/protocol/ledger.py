@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import OrderedDict, deque
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Ledger"]
 
-REMEMBERED_IDS: Final = 4096
-"""Ids kept to recognise a duplicate. What is older is recognised by its sequence."""
+REMEMBERED_IDS: Final = 2048
+"""Ids kept at least to recognise a duplicate, twice as many at most. What is older is recognised by its sequence."""
 
 MAX_HOLES: Final = 512
 """Holes kept apart. A server whose numbering skips that often leaves numbers out on purpose."""
@@ -36,7 +36,9 @@ class Ledger:
     def __init__(self, handed_on: int | None = None) -> None:
         self._starts: list[int] = [0]
         self._ends: list[int] = [handed_on or 0]
-        self._ids: OrderedDict[str, int] = OrderedDict()
+        # The newer ids, and the older: when there are enough of the newer, the older are forgotten all at once.
+        self._ids: dict[str, int] = {}
+        self._older_ids: dict[str, int] = {}
         self._forgotten = -1 if handed_on is None else handed_on
         self._accepted = 0
         self._known_at_open = -1
@@ -67,21 +69,23 @@ class Ledger:
         sequence = event.sequence
         if sequence is None:
             return True
-        if self._replayed_until < sequence <= self._known_at_open:
-            self._replayed_until = sequence
         key = event.id or f"\0{sequence} {event.type}"
-        if key in self._ids:
-            self._add(sequence)  # an id may come again under another sequence
-            return False
-        if sequence <= self._forgotten and self._covers(sequence):
-            return False
+        known = key in self._ids or key in self._older_ids
+        if sequence == self._ends[-1] + 1:  # the common case
+            self._ends[-1] = sequence
+        else:
+            if self._replayed_until < sequence <= self._known_at_open:
+                self._replayed_until = sequence
+            if not known and sequence <= self._forgotten and self._covers(sequence):
+                return False
+            self._add(sequence)
+        if known:
+            return False  # an id may come again under another sequence
         self._ids[key] = sequence
-        if len(self._ids) > REMEMBERED_IDS:
-            _, forgotten = self._ids.popitem(last=False)
-            self._forgotten = max(self._forgotten, forgotten)
+        if len(self._ids) == REMEMBERED_IDS:
+            self._forget()
         if self._envelopes:
             self._pass_envelopes(sequence)
-        self._add(sequence)
         return True
 
     def envelope(self, sequence: int) -> None:
@@ -99,6 +103,10 @@ class Ledger:
         """
         self._accepted = max(self._accepted, self._replayed_until)
 
+    def _forget(self) -> None:
+        self._forgotten = max((self._forgotten, *self._older_ids.values()))
+        self._older_ids, self._ids = self._ids, {}
+
     def _pass_envelopes(self, sequence: int) -> None:
         for number in [number for number in self._envelopes if number < sequence]:
             self._envelopes.remove(number)
@@ -110,9 +118,6 @@ class Ledger:
 
     def _add(self, sequence: int) -> None:
         starts, ends = self._starts, self._ends
-        if sequence == ends[-1] + 1:  # the common case
-            ends[-1] = sequence
-            return
         index = bisect_right(starts, sequence) - 1
         if sequence <= ends[index]:
             return

@@ -13,14 +13,18 @@ Occurrence = tuple[str, tuple[Any, ...]]
 class Notices:
     """Occurrences not yet handed to plugins, and how many there have been in all."""
 
-    __slots__ = ("_waiting", "position")
+    __slots__ = ("_waiting", "position", "unheard")
 
     def __init__(self) -> None:
         self.position = 0
         self._waiting: list[Occurrence] = []
+        self.unheard: frozenset[str] = frozenset()
+        """Hooks that nobody listens to at the moment: nothing is noted for them."""
 
     def tell(self, hook: str, *arguments: Any) -> None:
         """Plugins are to be told."""
+        if hook in self.unheard:
+            return
         self.position += 1
         self._waiting.append((hook, arguments))
 

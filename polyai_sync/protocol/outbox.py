@@ -89,6 +89,11 @@ class Outbox:
         if self._typing.stop():
             self._tell_typing("TYPING_STATE_STOPPED")
 
+    @property
+    def waiting(self) -> bool:
+        """Is there anything to write, now or after a replay?"""
+        return bool(self._control) or self._deliveries.unwritten
+
     def due(self) -> float | None:
         """When typing stops by itself."""
         return self._typing.due()

@@ -157,6 +157,9 @@ class Scene:
     # --- what is said ---
 
     def _chunk(self, event: PolyAgentMessageChunk, now: float, old: bool) -> None:
+        if (stream := self._streams.follow(event, old=old)) is not None:
+            self._grows(stream, now)
+            return
         place = self._transcript.find("agent", event.message_id)
         if place is not None and place.message.complete:
             self._transcript.began(place, event.sequence)

@@ -140,13 +140,37 @@ class Stream:
             self._count += 1
             if index <= self._low:
                 self._low, self._first = index, event
-            self._high = max(self._high, index)
+            if index > self._high:
+                self._high = index
         if event.is_complete and self._last is None:
             self._last = self._high
-        self._attachments.update(dict.fromkeys(event.attachments))
-        self._suggestions.update(dict.fromkeys(event.response_suggestions))
-        self._call_actions.update(dict.fromkeys(event.chat_call_actions))
+        if event.attachments or event.response_suggestions or event.chat_call_actions:
+            self._attachments.update(dict.fromkeys(event.attachments))
+            self._suggestions.update(dict.fromkeys(event.response_suggestions))
+            self._call_actions.update(dict.fromkeys(event.chat_call_actions))
         return new
+
+    def follow(self, event: PolyAgentMessageChunk, *, old: bool) -> bool:
+        """Take in what `add` would take in as the next chunk of many; ``False``: it is something else.
+
+        Nearly every chunk is the next one: 0.6 µs instead of 2 (bench p01).
+        """
+        index, sequence = event.chunk_index, event.sequence
+        if index != self._high + 1 or self._last is not None or event.is_complete:
+            return False
+        if sequence is None or self.sequence is None or sequence < self.sequence:
+            return False
+        if event.attachments or event.response_suggestions or event.chat_call_actions:
+            return False
+        self._texts[index] = event.text
+        self._places[index] = sequence
+        self._count += 1
+        self._high = index
+        if not old:
+            self.old = False
+        if not event.replayed:
+            self.replayed = False
+        return True
 
     def _has(self, index: int) -> bool:
         if index in self._texts:
@@ -295,6 +319,11 @@ class Streams:
         """What they held when everything up to ``cursor`` had come, for a session's state; within bounds."""
         kept = (stream.keep(cursor) for stream in (*self._finished.values(), *self._open.values()))
         return tuple(state for state in kept if state is not None and _small(state))[-MAX_KEPT:]
+
+    def follow(self, event: PolyAgentMessageChunk, *, old: bool) -> Stream | None:
+        """Take in a chunk that is just the next one of a message that grows; returns its stream if it was that."""
+        stream = self._open.get(event.message_id)
+        return stream if stream is not None and stream.follow(event, old=old) else None
 
     def chunk(self, event: PolyAgentMessageChunk, *, born: int, old: bool, now: float) -> tuple[Stream, Growth]:
         """Take in a chunk; returns its stream, and what became of the message."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import select
 import struct
 import threading
 from collections import deque
@@ -13,7 +15,7 @@ from attrs import frozen
 from polyai_sync.errors import ConnectionDroppedError, PolyAIError, ProtocolError
 from polyai_sync.transport.failures import bare
 from polyai_sync.transport.link import Link, WantRead, WantWrite
-from polyai_sync.transport.waker import Waker, wait_ready
+from polyai_sync.transport.waker import LONGEST_WAIT, Waker, wait_ready
 
 if TYPE_CHECKING:
     from polyai_sync.transport.deadline import Deadline
@@ -78,6 +80,13 @@ class Frames(Protocol):
 
     def release(self) -> None:
         """Let go of what has been parsed."""
+
+    def texts(self, messages: list[str], at_most: int) -> bool:
+        """Add text messages at hand that are a frame each, as long as ``messages`` holds fewer than ``at_most``.
+
+        Returns:
+            Were there any? Where there were none the next frame is for `take`.
+        """
 
     def take(self) -> tuple[int, str | bytes | None]:
         """The next frame: its opcode, and the payload of a control frame, or the message that a data frame completes.
@@ -144,6 +153,8 @@ class WebSocketConnection:
         # Reentrant: a signal handler may close what its own thread is using.
         self._state = threading.RLock()
         self._users = 0
+        self._poll: select.poll | None = None
+        self._polled = (-1, -1)
         self._closing = False
 
     def wait(self, timeout: float | None, waker: Waker) -> bool:
@@ -160,13 +171,27 @@ class WebSocketConnection:
             return True
         try:
             fd = self._link.fileno()
-            writers = (fd,) if self._read_wants_write or self._controls or self._unsent else ()
+            if not (self._read_wants_write or self._controls or self._unsent):
+                return self._readable(fd, waker.fileno(), timeout)
+            writers = (fd,)
             readable, writable = wait_ready((fd, waker.fileno()), writers, timeout)
             if writable:
                 self._flush_controls()
             return fd in readable or bool(writable and self._read_wants_write)
         finally:
             self._leave()
+
+    def _readable(self, fd: int, waker_fd: int, timeout: float | None) -> bool:
+        """As `wait_readable`, for the two descriptors that a session's thread waits for: registered once."""
+        if (fd, waker_fd) != self._polled or self._poll is None:
+            if not hasattr(select, "poll") or fd < 0 or waker_fd < 0:
+                return fd in wait_ready((fd, waker_fd), (), timeout)[0]
+            self._poll, self._polled = select.poll(), (fd, waker_fd)
+            self._poll.register(fd, select.POLLIN)
+            self._poll.register(waker_fd, select.POLLIN)
+        wait = None if timeout is None else math.ceil(min(timeout, LONGEST_WAIT) * 1000)
+        happened = self._poll.poll(wait)
+        return bool(happened) and (happened[0][0] == fd or happened[-1][0] == fd)
 
     def read(self) -> list[str]:
         """Every complete text message that has come, without waiting; at most `FRAMES_AT_ONCE` or `BYTES_AT_ONCE`.
@@ -257,7 +282,9 @@ class WebSocketConnection:
         self._more = self._read_wants_write = False
         frames, size, again = 0, 0, True
         try:
-            while frames < FRAMES_AT_ONCE and size < BYTES_AT_ONCE:
+            while frames + len(messages) < FRAMES_AT_ONCE and size < BYTES_AT_ONCE:
+                if self._frames.texts(messages, FRAMES_AT_ONCE - frames):
+                    continue
                 try:
                     opcode, payload = self._frames.take()
                 except IncompleteFrame:
@@ -271,10 +298,11 @@ class WebSocketConnection:
                     again = self._link.more(len(data))
                     size += len(data)
                     continue
-                frames += 1
                 if isinstance(payload, str):
                     messages.append(payload)
-                elif payload is not None and self._control(opcode, payload):
+                    continue
+                frames += 1
+                if payload is not None and self._control(opcode, payload):
                     break
             else:
                 self._more = True

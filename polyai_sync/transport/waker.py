@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["Waker", "wait_readable", "wait_ready"]
 
 #: The longest wait in one go, in seconds: what ``poll`` takes is a C int of milliseconds. A wait may end early.
-_LONGEST = 86_400.0
+LONGEST_WAIT = 86_400.0
 
 
 class Waker:
@@ -52,6 +52,8 @@ class Waker:
 
     def clear(self) -> None:
         """Make the descriptor unreadable again. For the polling thread alone."""
+        if not self._set:
+            return
         with self._lock:
             if self._set and self._fd >= 0:
                 self._read()
@@ -111,7 +113,7 @@ def wait_ready(readers: Sequence[int], writers: Sequence[int], timeout: float | 
     if gone[0] or gone[1]:
         return gone
     if timeout is not None:
-        timeout = min(max(timeout, 0.0), _LONGEST)
+        timeout = min(max(timeout, 0.0), LONGEST_WAIT)
     # Looked up at each call, so that gevent's patch of the module counts whenever it came. A signal does not end the
     # wait: Python goes on with what is left of the time (PEP 475), unless the handler raises.
     if not hasattr(select, "poll"):

@@ -43,6 +43,10 @@ MESSAGE_LIMIT: Final = 1024 * 1024
 _ABNF: Final = websocket.ABNF
 _CONTROL_LIMIT: Final = 125
 
+# The first byte of a text frame that is a whole message, and the second of one whose length is in the next two.
+_WHOLE_TEXT: Final = 0x81
+_TWO_BYTES: Final = 126
+
 
 def open_websocket(
     dialled: Dialled,
@@ -181,6 +185,35 @@ class _Frames(websocket.frame_buffer):
             raise RefusedFrame(PROTOCOL_BROKEN, "The server sent the pieces of a message out of order")
         elif length + len(self.message or b"") > self._limit:
             raise RefusedFrame(TOO_LARGE, f"The server sent a message of more than {self._limit} bytes")
+
+    def texts(self, messages: list[str], at_most: int) -> bool:
+        """Take whole text frames up to the first frame that is anything else; see `Frames`.
+
+        Nearly every frame is one: 0.5 µs instead of the 2.5 in `take` (bench p01).
+        """
+        if self.message is not None or self.header is not None:
+            return False
+        data, at = self._data, self._at
+        size = len(data) - 4
+        while at <= size and data[at] == _WHOLE_TEXT and len(messages) < at_most:
+            length = data[at + 1]
+            start = at + 2
+            if length == _TWO_BYTES:
+                length = data[at + 2] << 8 | data[at + 3]
+                start = at + 4
+            elif length > _TWO_BYTES:  # longer, or masked
+                break
+            end = start + length
+            if end > len(data) or length > self._limit:
+                break
+            try:
+                messages.append(str(data[start:end], "utf-8"))
+            except UnicodeDecodeError:
+                break
+            at = end
+        found = at > self._at
+        self._at = at
+        return found
 
     def take(self) -> tuple[int, str | bytes | None]:
         """The next frame; see `Frames`."""
