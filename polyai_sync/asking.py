@@ -82,10 +82,12 @@ class Question:
         while True:
             try:
                 self.wait_until(lambda: None)
-                if self.turn.reply is not None:
-                    return self.turn.reply
-            finally:
+            except BaseException:
                 self.leave()
+                raise
+            if self.turn.reply is not None:
+                return self.turn.reply  # and with that it has left the line
+            self.leave()
             self.try_again()
 
     def wait_until(self, also: Callable[[], object]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from polyai_sync.protocol.liveness import Attempts
+from polyai_sync.protocol.times import earliest
 
 if TYPE_CHECKING:
     from polyai_sync.events import Heartbeat
@@ -83,14 +84,13 @@ class Connection:
         """
         if not self.online:
             return None
-        times = (
+        return earliest(
             self._liveness.beat_due(),
             self._liveness.dead_at(),
             self._replay.due(),
             self._outbox.due(),
             self._echo_due() if awaited else None,
         )
-        return min((time for time in times if time is not None), default=None)
 
     def tick(self, now: float, *, awaited: bool, probe: bool) -> None:
         """Time has passed.

@@ -34,6 +34,7 @@ from polyai_sync.protocol.reactions import REACTIONS
 from polyai_sync.protocol.replay import Replay
 from polyai_sync.protocol.scene import Scene
 from polyai_sync.protocol.sending import Sending
+from polyai_sync.protocol.times import earliest
 from polyai_sync.protocol.turns import Turn
 
 if TYPE_CHECKING:
@@ -377,15 +378,14 @@ class Conversation:
         """When `tick` will next have something to do; ``None`` = never."""
         if self.over:
             return None
-        times = (
+        return earliest(
             self.end_request.deadline,
             self.scene.due(),
             self.joining.due(),
             self.deliveries.due(),
             self.connection.due(awaited=self._proof_awaited),
-            *(turn.due() for turn in self.lines.all_turns()),
+            *[turn.due() for turn in self.lines.all_turns()],
         )
-        return min((time for time in times if time is not None), default=None)
 
     def tick(self, now: float) -> None:
         """Time has passed."""
@@ -462,7 +462,7 @@ class Conversation:
 
     def _settle(self, now: float) -> None:
         """Draw the conclusions from a history that is over: what is missing in it, and what has to be asked."""
-        if self.over or not self._replay.proved:
+        if not self._replay.proved or self.over:
             return
         self.ledger.accept_holes()
         self.sending.prove_missing()

@@ -15,6 +15,7 @@ from attrs import evolve
 
 from polyai_sync.messages import Delivery, Message
 from polyai_sync.protocol.liveness import PROBE_AFTER
+from polyai_sync.protocol.times import earliest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -217,10 +218,10 @@ class Deliveries:
 
     def due(self) -> float | None:
         """When `overdue` or `probe` will next have something to say."""
-        times = [_first(self._unprobed, PROBE_AFTER)]
-        if self._limit is not None:
-            times.append(_first(self._written, self._limit))
-        return min((time for time in times if time is not None), default=None)
+        if not self._written and not self._unprobed:
+            return None
+        limit = None if self._limit is None else _first(self._written, self._limit)
+        return earliest(limit, _first(self._unprobed, PROBE_AFTER))
 
     def _close(self, sent: Sent) -> None:
         sent.progress = Progress.SETTLED

@@ -61,7 +61,7 @@ class Joining:
         """The history is known: does it have to be asked now?"""
         if self._request is _Request.NONE:
             return self._wanted and not self.joined
-        return self._request in {_Request.WANTED, _Request.IN_DOUBT}
+        return self._request is _Request.WANTED or self._request is _Request.IN_DOUBT
 
     def queue(self, now: float) -> None:
         """It will be asked as soon as it can be written; the first that the agent then says is its greeting."""

@@ -13,6 +13,7 @@ from polyai_sync.errors import DeliveryError, PolyAIError, ReplyTimeoutError
 from polyai_sync.messages import Handoff, Message, Reply
 from polyai_sync.protocol.ending import fresh
 from polyai_sync.protocol.flow import Flow
+from polyai_sync.protocol.times import earliest
 
 if TYPE_CHECKING:
     from collections import deque
@@ -123,7 +124,7 @@ class Turn(Waiter):
     @property
     def active(self) -> bool:
         """Is it this turn's turn?"""
-        return self._phase in {_Phase.ASKED, _Phase.ANSWERING}
+        return self._phase is _Phase.ASKED or self._phase is _Phase.ANSWERING
 
     @property
     def received(self) -> bool:
@@ -139,7 +140,7 @@ class Turn(Waiter):
         """When `tick` will have something to do."""
         if self.done:
             return None
-        return min((time for time in (self.deadline, self._quiet_at()) if time is not None), default=None)
+        return earliest(self.deadline, self._quiet_at())
 
     # --- what the conversation tells it ---
 

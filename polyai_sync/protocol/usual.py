@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import attrs
 
-from polyai_sync.events import EVENT_CLASSES, Event, EventBatch, LiveAgentJoined, Shape
+from polyai_sync.events import EVENT_CLASSES, Event, EventBatch, LiveAgentJoined, PolyAgentMessageChunk, Shape
 from polyai_sync.protocol.values import MAX_INTEGER, timestamp
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ def usual_frame(document: Any, text: str) -> Event | None:
         return None
     _set_replayed(event, False)
     _set_source(event, text)
+    if type(event) is not PolyAgentMessageChunk:
+        _set_metadata(event, document["metadata"])
     return event
 
 

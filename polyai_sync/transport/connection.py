@@ -32,7 +32,6 @@ __all__ = [
     "TEXT",
     "TOO_LARGE",
     "Frames",
-    "IncompleteFrame",
     "RefusedFrame",
     "WebSocketConnection",
 ]
@@ -54,10 +53,6 @@ TOO_LARGE: Final = 1009
 
 #: Control frames that wait for room; older ones are dropped, since only the last ping needs an answer.
 _CONTROLS_KEPT: Final = 8
-
-
-class IncompleteFrame(Exception):  # noqa: N818 - it reports a state, not a mistake
-    """The rest of a frame has not come yet."""
 
 
 class RefusedFrame(Exception):  # noqa: N818 - it becomes a ProtocolError
@@ -88,11 +83,13 @@ class Frames(Protocol):
             Were there any? Where there were none the next frame is for `take`.
         """
 
-    def take(self) -> tuple[int, str | bytes | None]:
+    def take(self) -> tuple[int, str | bytes | None] | None:
         """The next frame: its opcode, and the payload of a control frame, or the message that a data frame completes.
 
+        Returns:
+            ``None`` where it has not come whole; a later call goes on.
+
         Raises:
-            IncompleteFrame: It has not come whole; a later call goes on.
             RefusedFrame: It is malformed, too long, or not text.
         """
 
@@ -285,9 +282,7 @@ class WebSocketConnection:
             while frames + len(messages) < FRAMES_AT_ONCE and size < BYTES_AT_ONCE:
                 if self._frames.texts(messages, FRAMES_AT_ONCE - frames):
                     continue
-                try:
-                    opcode, payload = self._frames.take()
-                except IncompleteFrame:
+                if (frame := self._frames.take()) is None:
                     if not again:
                         break
                     data = self._link.recv()
@@ -298,6 +293,7 @@ class WebSocketConnection:
                     again = self._link.more(len(data))
                     size += len(data)
                     continue
+                opcode, payload = frame
                 if isinstance(payload, str):
                     messages.append(payload)
                     continue

@@ -19,7 +19,6 @@ from polyai_sync.transport.connection import (
     NOT_UTF8,
     PROTOCOL_BROKEN,
     TOO_LARGE,
-    IncompleteFrame,
     RefusedFrame,
     WebSocketConnection,
 )
@@ -131,6 +130,10 @@ def _shake_hands(
     return error
 
 
+class _IncompleteFrame(Exception):  # noqa: N818 - it reports a state, not a mistake
+    """The rest of a frame has not come."""
+
+
 class _Frames(websocket.frame_buffer):
     """websocket-client's parser, fed from memory; judges a frame by its header, before the payload has come."""
 
@@ -156,11 +159,11 @@ class _Frames(websocket.frame_buffer):
             self._data, self._at = b"", 0
 
     def recv_strict(self, bufsize: int) -> bytes:
-        """Exactly so many bytes, or `IncompleteFrame`; a later call goes on."""
+        """Exactly so many bytes, or `_IncompleteFrame`; a later call goes on."""
         end = self._at + bufsize
         if end > len(self._data):
             if end > len(self._data) + len(self._behind):
-                raise IncompleteFrame
+                raise _IncompleteFrame
             self._data = self._data[self._at :] + self._behind
             self._behind.clear()
             self._at, end = 0, bufsize
@@ -215,10 +218,14 @@ class _Frames(websocket.frame_buffer):
         self._at = at
         return found
 
-    def take(self) -> tuple[int, str | bytes | None]:
+    def take(self) -> tuple[int, str | bytes | None] | None:
         """The next frame; see `Frames`."""
+        if self._at == len(self._data) and not self._behind and self.header is None:
+            return None  # before it is tried for nothing, as after each burst
         try:
             frame = self.recv_frame()
+        except _IncompleteFrame:
+            return None
         except websocket.WebSocketException:
             raise RefusedFrame(PROTOCOL_BROKEN, "The server sent a malformed frame") from None
         if frame.opcode >= CLOSE:

@@ -67,9 +67,9 @@ def test_transient_event_moves_no_cursor() -> None:
 
 
 def test_duplicate_is_recognised_however_old_and_memory_stays_bounded() -> None:
-    ledger = seen(*range(1, REMEMBERED_IDS + 1))
+    ledger = seen(*range(1, 2 * REMEMBERED_IDS))
     size = len(pickle.dumps(ledger))
-    for sequence in range(REMEMBERED_IDS + 1, 4 * REMEMBERED_IDS):
+    for sequence in range(2 * REMEMBERED_IDS, 4 * REMEMBERED_IDS):
         assert ledger.admit(event(sequence))
     assert len(pickle.dumps(ledger)) < 1.1 * size
     assert not any(ledger.admit(event(sequence)) for sequence in range(1, 4 * REMEMBERED_IDS))
