@@ -11,64 +11,71 @@
             session.end()
 """
 
-from polyai_sync import events
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, Final
+
 from polyai_sync._version import __version__
-from polyai_sync.asking import ReplyStream
-from polyai_sync.catalog import CATALOG, CatalogEntry, explain
-from polyai_sync.client import Client
-from polyai_sync.config import Secret, Settings, Timeouts
-from polyai_sync.errors import (
-    AgentError,
-    AgentOverloadedError,
-    AuthenticationError,
-    ConfigurationError,
-    ConnectionDroppedError,
-    ConnectionFailedError,
-    ConnectionLimitError,
-    ConnectionLostError,
-    ConversationNotFoundError,
-    DeliveryError,
-    HandoffError,
-    InvalidEventError,
-    InvalidRequestError,
-    LaggedError,
-    MessageTooLargeError,
-    PluginError,
-    PolyAIError,
-    ProtocolError,
-    RateLimitError,
-    ReadyTimeoutError,
-    ReentrantCallError,
-    ReplyTimeoutError,
-    ServerError,
-    SessionClosedError,
-    SessionEndedError,
-    SessionError,
-    SessionNotFoundError,
-    SessionUnavailableError,
-    SystemMessageError,
-    TransportError,
-    WaitTimeoutError,
-)
-from polyai_sync.events import Event, UnknownEvent
-from polyai_sync.hooks import ClientEvent, PluginInfo, RateLimit, hookimpl
-from polyai_sync.messages import (
-    Attachment,
-    CallAction,
-    Capabilities,
-    Delivery,
-    EndReason,
-    Handoff,
-    HandoffStatus,
-    Message,
-    Participant,
-    Reply,
-    SessionStatus,
-    Suggestion,
-)
-from polyai_sync.session import Session
-from polyai_sync.state import SessionState
-from polyai_sync.transport.http import AccessToken
+
+if TYPE_CHECKING:
+    from polyai_sync import events
+    from polyai_sync.asking import ReplyStream
+    from polyai_sync.catalog import CATALOG, CatalogEntry, explain
+    from polyai_sync.client import Client
+    from polyai_sync.config import Secret, Settings, Timeouts
+    from polyai_sync.errors import (
+        AgentError,
+        AgentOverloadedError,
+        AuthenticationError,
+        ConfigurationError,
+        ConnectionDroppedError,
+        ConnectionFailedError,
+        ConnectionLimitError,
+        ConnectionLostError,
+        ConversationNotFoundError,
+        DeliveryError,
+        HandoffError,
+        InvalidEventError,
+        InvalidRequestError,
+        LaggedError,
+        MessageTooLargeError,
+        PluginError,
+        PolyAIError,
+        ProtocolError,
+        RateLimitError,
+        ReadyTimeoutError,
+        ReentrantCallError,
+        ReplyTimeoutError,
+        ServerError,
+        SessionClosedError,
+        SessionEndedError,
+        SessionError,
+        SessionNotFoundError,
+        SessionUnavailableError,
+        SystemMessageError,
+        TransportError,
+        WaitTimeoutError,
+    )
+    from polyai_sync.events import Event, UnknownEvent
+    from polyai_sync.hooks import ClientEvent, PluginInfo, RateLimit, hookimpl
+    from polyai_sync.messages import (
+        Attachment,
+        CallAction,
+        Capabilities,
+        Delivery,
+        EndReason,
+        Handoff,
+        HandoffStatus,
+        Message,
+        Participant,
+        Reply,
+        SessionStatus,
+        Suggestion,
+    )
+    from polyai_sync.session import Session
+    from polyai_sync.state import SessionState
+    from polyai_sync.transport.http import AccessToken
 
 __all__ = [
     "CATALOG",
@@ -134,3 +141,80 @@ __all__ = [
     "explain",
     "hookimpl",
 ]
+
+_NAMES: Final = {
+    "asking": ("ReplyStream",),
+    "catalog": ("CATALOG", "CatalogEntry", "explain"),
+    "client": ("Client",),
+    "config": ("Secret", "Settings", "Timeouts"),
+    "errors": (
+        "AgentError",
+        "AgentOverloadedError",
+        "AuthenticationError",
+        "ConfigurationError",
+        "ConnectionDroppedError",
+        "ConnectionFailedError",
+        "ConnectionLimitError",
+        "ConnectionLostError",
+        "ConversationNotFoundError",
+        "DeliveryError",
+        "HandoffError",
+        "InvalidEventError",
+        "InvalidRequestError",
+        "LaggedError",
+        "MessageTooLargeError",
+        "PluginError",
+        "PolyAIError",
+        "ProtocolError",
+        "RateLimitError",
+        "ReadyTimeoutError",
+        "ReentrantCallError",
+        "ReplyTimeoutError",
+        "ServerError",
+        "SessionClosedError",
+        "SessionEndedError",
+        "SessionError",
+        "SessionNotFoundError",
+        "SessionUnavailableError",
+        "SystemMessageError",
+        "TransportError",
+        "WaitTimeoutError",
+    ),
+    "events": ("Event", "UnknownEvent"),
+    "hooks": ("ClientEvent", "PluginInfo", "RateLimit", "hookimpl"),
+    "messages": (
+        "Attachment",
+        "CallAction",
+        "Capabilities",
+        "Delivery",
+        "EndReason",
+        "Handoff",
+        "HandoffStatus",
+        "Message",
+        "Participant",
+        "Reply",
+        "SessionStatus",
+        "Suggestion",
+    ),
+    "session": ("Session",),
+    "state": ("SessionState",),
+    "transport.http": ("AccessToken",),
+}
+"""Where each name comes from. Importing the package imports nothing else: that is done by the first use (bench p10)."""
+
+_HOMES: Final = {name: module for module, names in _NAMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for (PEP 562)."""
+    if name == "events":
+        return importlib.import_module(f"{__name__}.events")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

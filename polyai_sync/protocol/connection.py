@@ -40,13 +40,14 @@ class Connection:
         self._liveness = liveness
         self._replay = replay
 
-    def opened(self, now: float, *, fresh: bool, started: bool) -> None:
+    def opened(self, now: float, *, fresh: bool, started: bool, awaited: bool) -> None:
         """A socket is open; a heartbeat goes first, whose echo will end the history (`protocol.md` §7.3)."""
         self.online = True
         self.number += 1
         self.attempts.opened(now)
         self._liveness.opened(now)
-        self._replay.opened(now, fresh=fresh, started=started, echoes=self._liveness.echoes)
+        echoes = self._liveness.echoes
+        self._replay.opened(now, fresh=fresh, started=started, awaited=awaited, echoes=echoes)
         self._outbox.beat()
 
     def closed(self, now: float) -> None:

@@ -223,7 +223,9 @@ class Conversation:
         """The server answered 101."""
         self.failure = None
         self.ledger.opened()
-        self.connection.opened(now, fresh=self._fresh and self.connection.number == 0, started=self.started)
+        first = self.connection.number == 0
+        resumed = first and not self._fresh and self._old_until < 0 and self.joining.joined
+        self.connection.opened(now, fresh=self._fresh and first, started=self.started, awaited=not resumed)
 
     def heard(self, now: float) -> None:
         """Bytes came, whatever they were."""

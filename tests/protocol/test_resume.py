@@ -73,6 +73,23 @@ def test_who_is_there_and_what_was_agreed_is_known_before_anything_comes() -> No
     assert (after.joined, after.started) == (True, True)
 
 
+def test_session_whose_agent_had_joined_is_ready_at_the_first_batch() -> None:
+    again = left()[0].resume().open()
+    assert not again.conversation.ready
+    again.history()
+    assert again.conversation.ready
+    assert again.conversation.status is SessionStatus.OPEN
+
+
+def test_what_hangs_on_the_history_waits_for_all_of_it() -> None:
+    talk, events = left()
+    not_joined = Talk().open().history(talk.server.start()).resume().open().history()
+    rebuilt = talk.resume(history=True).open().history(*events[:3])
+    dropped = talk.resume().open().history().drop().open().history()
+    assert [one.conversation.ready for one in (not_joined, rebuilt, dropped)] == [False, False, False]
+    assert [one.beat().conversation.status for one in (rebuilt, dropped)] == [SessionStatus.OPEN] * 2
+
+
 def test_rhythm_and_size_limit_hold_before_the_session_start_comes_again() -> None:
     talk = Talk().open()
     talk.history(talk.server.start(heartbeat_interval_seconds=5, max_message_size_bytes=100)).beat()
