@@ -1,0 +1,1 @@
+"""Fuzzing of the decoder and of the state machine: ``python -m tests.fuzz``."""
