@@ -172,6 +172,12 @@ def test_end_in_the_history_of_a_resumed_session_is_the_end() -> None:
     assert isinstance(waiter.error, SessionEndedError)
 
 
+def test_session_that_was_lost_while_the_client_was_away_has_ended() -> None:
+    talk = Talk().ready()
+    talk.drop().again(talk.server.error("Error: Session not found"))
+    assert talk.conversation.end_reason == "SESSION_NOT_FOUND"
+
+
 # --- what is no end ---------------------------------------------------------------------------------------------------
 
 
@@ -266,7 +272,9 @@ def test_end_waits_for_what_becomes_of_messages_in_doubt() -> None:
     talk.send("one")
     talk.drop().end(30).open().history()
     assert ends(talk) == 0
-    talk.beat().resend(True)
+    talk.beat()
+    assert ends(talk) == 0
+    talk.resend(True)
     assert talk.texts_sent() == ["one", "one"]
     assert ends(talk) == 1
 

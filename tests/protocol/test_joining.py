@@ -193,6 +193,13 @@ def test_failed_join_is_not_repeated_by_itself() -> None:
     assert joins(talk) == 1
 
 
+def test_join_that_failed_while_the_client_was_away_is_not_repeated_by_itself_either() -> None:
+    talk = Talk().open()
+    talk.history(talk.server.start()).beat().echo_last("REQUEST_POLY_AGENT_JOIN")
+    talk.drop().again(talk.server.error(START_FAILED))
+    assert joins(talk) == 1
+
+
 def test_session_that_is_being_ended_asks_nobody() -> None:
     talk = Talk().open().end()
     talk.history(talk.server.start()).beat()

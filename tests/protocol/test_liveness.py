@@ -88,6 +88,17 @@ def test_heartbeats_do_not_pile_up_where_the_socket_takes_nothing() -> None:
     assert beats(talk) == 2
 
 
+def test_probe_is_not_written_beside_one_that_still_waits() -> None:
+    talk = started(heartbeat_interval_seconds=0)
+    talk.send("one")
+    talk.wait(1).send("two")
+    talk.writable = False
+    talk.wait(10)
+    talk.writable = True
+    talk.history()
+    assert beats(talk) == 2
+
+
 def test_interval_that_changes_counts_from_the_last_heartbeat() -> None:
     talk = started(heartbeat_interval_seconds=30).wait(10)
     talk.history(talk.server.start(heartbeat_interval_seconds=12)).wait(1.9)

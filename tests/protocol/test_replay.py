@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from protocol_kit import Talk
+from protocol_kit import IDENTITY, Talk
 
 from polyai_sync.messages import SessionStatus
 
@@ -160,8 +160,9 @@ def test_echo_is_not_asked_for_where_nothing_depends_on_it() -> None:
 
 def test_echo_of_another_connections_heartbeat_proves_nothing() -> None:
     talk = in_doubt().history()
-    talk.receive(talk.server.event("HEARTBEAT", sequence=None, custom={"client_event_id": "another-tab:1"}))
-    talk.receive(talk.server.event("HEARTBEAT", sequence=None, custom={"client_event_id": "junk"}))
+    ours = talk.sent("HEARTBEAT")[-1]["metadata"]["custom"]["client_event_id"]
+    for theirs in (ours.replace(IDENTITY, "another-tab"), "junk", "", ":", f"{IDENTITY}:"):
+        talk.receive(talk.server.event("HEARTBEAT", sequence=None, custom={"client_event_id": theirs}))
     assert talk.conversation.status is RECONNECTING
     assert not proved(talk)
 

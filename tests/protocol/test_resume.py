@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from protocol_kit import Talk
 
-from polyai_sync.messages import Attachment, CallAction, Capabilities, HandoffStatus, SessionStatus, Suggestion
+from polyai_sync.messages import (
+    Attachment,
+    CallAction,
+    Capabilities,
+    Delivery,
+    HandoffStatus,
+    SessionStatus,
+    Suggestion,
+)
 from polyai_sync.protocol.streams import MAX_KEPT, MAX_KEPT_PIECES, MAX_KEPT_TEXT
 
 if TYPE_CHECKING:
@@ -200,6 +208,17 @@ def test_old_messages_answer_no_question_of_the_new_client() -> None:
     assert not turn.done
     again.receive(again.server.agent("for two"))
     assert turn.reply is not None
+
+
+def test_old_echo_is_no_receipt_of_a_new_message_of_equal_text() -> None:
+    talk = Talk().ready()
+    old = talk.server.user("hi")
+    talk.receive(old)
+    again = talk.resume(history=True).open()
+    sent = again.send("hi")
+    again.history(old).beat()
+    assert sent.message.delivery is Delivery.PENDING
+    assert again.said() == ["hi", "hi"]
 
 
 # --- a message that was growing ---------------------------------------------------------------------------------------

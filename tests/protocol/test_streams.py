@@ -8,13 +8,15 @@ from typing import Any
 import pytest
 from protocol_kit import Server, Talk, answer, yielded
 
+from polyai_sync.events import PolyAgentMessageChunk
 from polyai_sync.messages import Attachment, Message, Suggestion
-
-MAX_OPEN = 64
+from polyai_sync.protocol.streams import MAX_OPEN, Streams
 
 
 def growing(talk: Talk) -> list[str]:
-    return [message.text for message in talk.messages if not message.complete]
+    """What is not complete, while anything grows; a message that was cut short does not."""
+    incomplete = [message.text for message in talk.messages if not message.complete]
+    return incomplete if talk.conversation.scene.streaming else []
 
 
 def last(talk: Talk) -> tuple[str, bool]:
@@ -374,11 +376,20 @@ def test_servers_error_leaves_a_stream_alone_that_began_after_it() -> None:
     assert growing(talk) == ["ha"]
 
 
+def test_oldest_streams_are_finished_where_more_are_open_than_any_agent_would_have() -> None:
+    streams, left = Streams(), []
+    for number in range(MAX_OPEN + 2):
+        streams.chunk(PolyAgentMessageChunk(message_id=f"s{number}"), born=number, old=False, now=0.0)
+        left += [stream.message_id for stream in streams.overflow()]
+    assert len(list(streams)) == MAX_OPEN
+    assert left == ["s0", "s1"]
+
+
 def test_flood_of_streams_is_bounded_and_the_oldest_are_finished_as_they_are() -> None:
     talk = Talk().ready()
     for number in range(MAX_OPEN + 2):
         talk.receive(talk.server.chunk(f"s{number}", 1, f"{number}"))
-    assert sum(1 for _ in talk.conversation.scene._streams) == MAX_OPEN
+    assert [message.text for message in talk.messages[1:3]] == ["0", "1"]
     assert len(talk.messages) == 1 + MAX_OPEN + 2
     talk.receive(talk.server.chunk("s0", 2, "!", last=True))
     assert "0!" in talk.inbox()

@@ -107,6 +107,15 @@ def test_what_comes_after_the_reply_is_for_next_message() -> None:
     assert talk.inbox() == ["Anything else?"]
 
 
+def test_result_is_out_once_plugins_were_told_of_all_that_led_to_it() -> None:
+    talk = Talk().ready()
+    turn = talk.asked()
+    before = talk.conversation.notices.position
+    talk.receive(talk.server.agent("for two"))
+    assert [name for name, _ in talk.told[-2:]] == ["on_event", "on_message"]
+    assert turn.done_at == before + 2
+
+
 # --- settle: quiet that gathers further messages ----------------------------------------------------------------------
 
 
