@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import json
 import pkgutil
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from docutils import nodes
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from sphinx.application import Sphinx
+
+DATA = Path(__file__).parents[1] / "_data"
 
 SURFACES = {
     "http": ("HTTP, by status", "Where the server's text is in no other row."),
@@ -174,6 +178,45 @@ def _options(options: Mapping[str, object]) -> str:
     return ", ".join(f"`{name}={'…' if value is None else value}`" for name, value in options.items())
 
 
+def soak() -> Iterator[str]:
+    """The figures of the last soak, as it wrote them."""
+    figures = json.loads((DATA / "soak.json").read_text(encoding="utf-8"))
+    rows = {
+        "Sessions": f"{figures['sessions']:,}, {figures['sessions_at_once']} at once, in one process",
+        "Taken up again from a stored state": f"{figures['resumes']:,} times",
+        "Messages sent, received": f"{figures['messages_sent']:,}, {figures['messages_received']:,}",
+        "Events": f"{figures['events']:,}",
+        "Dropped connections, reconnects": f"{figures['drops']:,}, {figures['reconnects']:,}",
+        "Messages sent again": f"{figures['resends']:,}, each proved not received",
+        "Lost, doubled, out of order": "**{lost}**, **{doubled}**, **{out_of_order}**".format_map(figures),
+        "Calls that failed": figures["failed"],
+        "Threads at start and end": " and ".join(map(str, figures["threads"])),
+        "Descriptors at start and end": " and ".join(map(str, figures["descriptors"])),
+        "Memory at rest, warm and at the end": " and ".join(f"{value} MiB" for value in figures["resident_mib"]),
+        "Objects at rest, warm and at the end": " and ".join(f"{value:,}" for value in figures["objects"]),
+        "Took": f"{figures['minutes']:g} minutes",
+    }
+    yield f"```sh\n{figures['command']}\n```\n"
+    yield "| | |\n| --- | --- |"
+    yield from (f"| {name} | {value} |" for name, value in rows.items())
+    machine = figures["machine"]
+    yield f"\n{machine['cores']} cores ({machine['cpu']}), {machine['system']}, {machine['python']}.\n"
+
+
+def partition() -> Iterator[str]:
+    """What the partition tests measured, as they wrote it."""
+    figures = json.loads((DATA / "partition.json").read_text(encoding="utf-8"))
+    yield "| link | meanwhile | noticed after | open again |\n| --- | --- | --- | --- |"
+    for row in figures:
+        if "noticed" in row:
+            yield f"| {row['link']} | {row['doing']} | {row['noticed']} s | {row['mended']} s after the link |"
+    yield "\n| packets lost | turns | whole after | dropped connections |\n| --- | --- | --- | --- |"
+    for row in figures:
+        if "lost" in row:
+            yield f"| {row['lost']} | {row['turns']} | {row['seconds']} s | {row['drops']} |"
+    yield ""
+
+
 PARTS: dict[str, Callable[[], Iterator[str]]] = {
     "rules": rules,
     "error-tree": error_tree,
@@ -185,6 +228,8 @@ PARTS: dict[str, Callable[[], Iterator[str]]] = {
     "observers": observers,
     "policies": policies,
     "faults": faults,
+    "soak": soak,
+    "partition": partition,
 }
 
 

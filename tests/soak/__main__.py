@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import threading
@@ -200,7 +201,7 @@ class Soak:
             "growth_mib": round(rest.resident - warm.resident, 1),
             "objects": [warm.objects, rest.objects],
             "warm_after_s": round(warm_at),
-            "resident_over_time": self.resident,
+            "resident_over_time": self.resident[::6],
             "machine": _machine(),
         }
 
@@ -236,8 +237,7 @@ def main() -> int:
         figures = soak.run(options.minutes * 60)
     finally:
         soak.server.stop()
-    minutes = f"{options.minutes:g}"
-    figures["command"] = f"tox -e soak -- {minutes} --sessions {options.sessions} --seed {options.seed}"
+    figures["command"] = shlex.join(["tox", "-e", "soak", "--", *sys.argv[1:]])
     if options.json:
         options.json.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     for name, value in figures.items():
