@@ -7,9 +7,11 @@ deadline among all that happens on the way. It reaches them by the thread, becau
 
 from __future__ import annotations
 
+import errno
 import http.client
 import importlib.util
 import io
+import os
 import socket
 import sys
 import threading
@@ -177,6 +179,8 @@ class _Timed(_Mixed):
 
     def getresponse(self) -> Any:
         """The answer, headers and body under a deadline of their own."""
+        if self.sock is None:  # urllib3 goes on after a reset, for there may be an answer: not if it never connected
+            raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
         _limits.phase = _limits.deadline.within(_limits.read)
         _hold(self, self.sock)
         return super().getresponse()

@@ -9,8 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from fault_kit import Caller, within
+from proxy import FaultProxy
 
+from polyai_sync import ConnectionFailedError
+from polyai_sync.config import resolve_settings
 from polyai_sync.testing import wait_until
+from polyai_sync.transport.deadline import Deadline
+from polyai_sync.transport.http import HttpTransport
 from polyai_sync.transport.leash import Leash, holding
 
 if TYPE_CHECKING:
@@ -91,6 +96,29 @@ def test_nothing_is_kept_open(pair: Any) -> None:
     with leash.on_this_thread(), holding(pair[0]):
         leash.abandon()
         assert len(os.listdir("/dev/fd")) == before
+
+
+def test_request_that_is_cut_while_it_connects_has_failed() -> None:
+    """Linux resets a connect that is cut, and urllib3 would read an answer then."""
+    with FaultProxy(target=9) as proxy:
+        proxy.unreachable()
+        transport = HttpTransport(resolve_settings("token", "localhost", base_url=proxy.url))
+        leash, begun = Leash(), threading.Event()
+
+        def mint() -> None:
+            with leash.on_this_thread():
+                begun.set()
+                transport.mint_access_token(
+                    deadline=Deadline.after(10), attempt=1, correlation_id="test", observer=None
+                )
+
+        minting = Caller(mint)
+        begun.wait(5)
+        wait_until(lambda: leash._held)
+        with within(1):
+            leash.pull()
+            with pytest.raises(ConnectionFailedError):
+                minting.result()
 
 
 def test_held_connection_that_broke_is_no_error(pair: Any) -> None:
