@@ -34,17 +34,29 @@ _MANY: Final = 500
 
 
 def check(data: bytes) -> None:
-    """Let it all happen, and look after every line."""
-    run = Run()
-    for line in data.decode("utf-8", "replace").split("\n")[:LONGEST]:
-        run.step(line)
-    run.finish()
+    """Let it all happen, and look after every line; frames that come in bursts must tell the same as one by one."""
+    lines = data.decode("utf-8", "replace").split("\n")[:LONGEST]
+    runs = [Run(bursts=True)]
+    if "!burst" in lines:
+        runs.append(Run(bursts=False))
+    for run in runs:
+        for line in lines:
+            run.step(line)
+        run.finish()
+    assert runs[0].published == runs[-1].published, "a burst tells another story"
 
 
 class Run:
-    """One conversation, or several that go on from one another's state."""
+    """One conversation, or several that go on from one another's state.
 
-    def __init__(self) -> None:
+    Args:
+        bursts: Hand the frames behind a ``!burst``, up to the next line that is none, to the machine at once.
+    """
+
+    def __init__(self, *, bursts: bool = True) -> None:
+        self._bursts = bursts
+        self._burst: list[str] | None = None
+        self.published: list[tuple[str, int | None, str]] = []
         self.now = 100.0
         self.frames = 0
         self.written: list[Mapping[str, Any]] = []
@@ -68,6 +80,7 @@ class Run:
     def step(self, line: str) -> None:
         """One line."""
         if line.startswith("!"):
+            self._flush()
             word, _, argument = line[1:].partition(" ")
             happen = _HAPPENS.get(word)
             if happen is not None:
@@ -86,11 +99,24 @@ class Run:
     # --- what happens ---
 
     def _receive(self, text: str) -> None:
-        if self.conversation.over:
-            return
-        self.frames += 1
-        self._size += len(text)
-        self.conversation.receive(text, self.now)
+        if self._burst is not None:
+            self._burst.append(text)
+        elif not self.conversation.over:
+            self.frames += 1
+            self._size += len(text)
+            self.conversation.receive(text, self.now)
+
+    def _begin_burst(self, _: str) -> None:
+        if self._bursts:
+            self._burst = []
+
+    def _flush(self) -> None:
+        burst, self._burst = self._burst, None
+        if burst and self.online and not self.conversation.over:
+            self.frames += len(burst)
+            self._size += sum(map(len, burst))
+            self.conversation.receive_all(burst, self.now)
+            self._after()
 
     def _open(self, _: str) -> None:
         if not self.online and not self.conversation.over:
@@ -262,6 +288,7 @@ class Run:
         raise AssertionError("it writes without end")
 
     def _published(self, event: Event) -> None:
+        self.published.append((event.id, event.sequence, event.type))
         if event.sequence is not None and event.id:
             assert event.id not in self._ids, f"event {event.id!r} twice"
             self._ids.add(event.id)
@@ -322,5 +349,6 @@ _HAPPENS: Final[Mapping[str, Callable[[Run, str], None]]] = {
     "join": Run._join,
     "end": Run._end,
     "close": Run._close,
+    "burst": Run._begin_burst,
     "resume": Run._resume,
 }

@@ -27,7 +27,7 @@ _HAPPENS: Final = (
     *("!open", "!drop 1006", "!drop", "!drop 1000", "!drop 4001", "!refuse", "!giveup", "!resume", "!resume history"),
     *("!tick 0.1", "!tick 1", "!tick 6", "!tick 40"),
     *("!send", "!ask", "!ask 1", "!leave", "!read", "!abandon", "!answer", "!answer no"),
-    *("!type", "!type no", "!join", "!end 5"),
+    *("!type", "!type no", "!join", "!end 5", "!burst", "!burst", "!burst"),
 )
 
 
