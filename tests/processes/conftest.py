@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from programs import Program
+from programs import PATIENCE, Program
 from proxy import FaultProxy
 
 from polyai_sync.emulator import EchoAgent, Emulator
+from polyai_sync.testing import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -50,3 +53,16 @@ def run(tmp_path: Path) -> Iterator[Callable[..., Program]]:
     yield start
     for program in programs:
         program.kill()
+
+
+@pytest.fixture
+def redis(run: Callable[..., Program]) -> Iterator[str]:
+    """The address of a Redis of this test's own, on a socket of the file system."""
+    folder = Path(tempfile.mkdtemp(prefix="redis-"))  # a short path: the name of a socket has little room
+    socket = folder / "s"
+    quiet = ["--save", "", "--appendonly", "no", "--loglevel", "warning"]
+    program = run(["redis-server", "--port", "0", "--unixsocket", str(socket), "--dir", str(folder), *quiet])
+    wait_until(lambda: socket.exists() or program.process.poll() is not None, PATIENCE)
+    assert program.process.poll() is None, program.told
+    yield f"redis+socket://{socket}"
+    shutil.rmtree(folder)

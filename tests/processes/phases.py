@@ -29,6 +29,10 @@ from polyai_sync import Client
 def say(text):
     print(text, flush=True)
 
+def start():
+    say("starting")
+    return client.start_session()
+
 def begin():
     session = client.start_session()
     session.next_message()
@@ -55,7 +59,7 @@ class Phase:
     skip: int = 0
 
 
-START = "client.start_session()"
+START = "start()"
 PHASES = {
     "unreachable": Phase(START),
     "token": Phase(START, ("down", '"access_token"')),
@@ -107,6 +111,8 @@ class Silence:
         self.program = run(
             python(PROLOGUE + source), env=environment(emulator, **{"POLYAI_BASE_URL": proxy.url, **variables})
         )
+        if self.phase.code == START:
+            self.program.see("^starting$")
         if "begin()" in self.phase.code:
             self.program.see("^begun$")
             self.program.say("go on")

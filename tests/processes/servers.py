@@ -32,4 +32,5 @@ def stop_gunicorn(service: Service) -> None:
     service.program.signal(signal.SIGTERM)
     status, out, err = service.program.ended(10)
     assert (status, out) == (0, ""), err
-    assert [line for line in err.splitlines() if not _OWN_LINE.match(line)] == []
+    strange = [line for line in err.splitlines() if not _OWN_LINE.match(line)]
+    assert not strange, strange

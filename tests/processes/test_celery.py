@@ -3,39 +3,22 @@
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 import sys
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pytest
 from programs import PATIENCE, Program, environment, needs
 
 from polyai_sync.testing import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from polyai_sync.emulator import Emulator
 
 pytestmark = needs("celery", "redis", tool="redis-server")
 
 POOL = 4
-
-
-@pytest.fixture
-def redis(run: Callable[..., Program]) -> Iterator[str]:
-    """The address of a Redis of this test's own, on a socket of the file system."""
-    folder = Path(tempfile.mkdtemp(prefix="redis-"))  # a short path: the name of a socket has little room
-    socket = folder / "s"
-    quiet = ["--save", "", "--appendonly", "no", "--loglevel", "warning"]
-    program = run(["redis-server", "--port", "0", "--unixsocket", str(socket), "--dir", str(folder), *quiet])
-    wait_until(lambda: socket.exists() or program.process.poll() is not None, PATIENCE)
-    assert program.process.poll() is None, program.told
-    yield f"redis+socket://{socket}"
-    shutil.rmtree(folder)
 
 
 class Shop:

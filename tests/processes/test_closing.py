@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from phases import PHASES, Silence
+from programs import environment, python
 from proxy import FaultProxy
 from tls import Authority
 
@@ -92,3 +93,36 @@ def close_in(name: str, run: Callable[..., Program], emulator: Emulator, proxy: 
     assert took <= AT_ONCE
     assert threads == ["MainThread"]
     assert sockets == []
+
+
+def test_close_gives_a_running_hook_its_time_and_no_more(run: Callable[..., Program], emulator: Emulator) -> None:
+    source = """
+    import threading, time
+    from polyai_sync import Client, Timeouts, hookimpl
+
+    entered, release = threading.Event(), threading.Event()
+
+    class Stuck:
+        name = "stuck"
+
+        @hookimpl
+        def on_message(self, message):
+            if message.role == "user":
+                entered.set()
+                release.wait()
+
+    client = Client(plugins=[Stuck()], timeouts=Timeouts(close=0.5), block=["logging"])
+    session = client.start_session()
+    session.send("hello", wait=False)
+    entered.wait()
+    began = time.monotonic()
+    client.close()
+    took = time.monotonic() - began
+    assert 0.4 < took < 1.0, took
+    release.set()
+    for thread in threading.enumerate():
+        if thread is not threading.main_thread():
+            thread.join(1)
+    assert threading.enumerate() == [threading.main_thread()]
+    """
+    assert run(python(source), env=environment(emulator)).ended() == (0, "", "")

@@ -65,7 +65,8 @@ class Site(Service):
 
     def check_said(self) -> None:
         """No word but Django's own."""
-        assert [line for line in self.program.err.splitlines() if line and not OWN_LINE.match(line)] == []
+        strange = [line for line in self.program.err.splitlines() if line and not OWN_LINE.match(line)]
+        assert not strange, strange
 
 
 @pytest.fixture
