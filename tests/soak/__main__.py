@@ -14,6 +14,7 @@ import platform
 import shlex
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -39,16 +40,16 @@ _DROPS = 1000
 class Server:
     """The server's process."""
 
-    def __init__(self) -> None:
+    def __init__(self, certificates: str | None) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.soak.server"],
+            [sys.executable, "-m", "tests.soak.server", *([certificates] if certificates else [])],
             cwd=_ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
         self._lock = threading.Lock()
-        self.settings: dict[str, str] = json.loads(self._read())
+        self.settings: dict[str, Any] = json.loads(self._read())
 
     def _read(self) -> str:
         assert self._process.stdout is not None
@@ -83,7 +84,7 @@ class Server:
 class Soak:
     """One run."""
 
-    def __init__(self, options: argparse.Namespace) -> None:
+    def __init__(self, options: argparse.Namespace, certificates: str | None) -> None:
         self._seed: int = options.seed
         self._slots: int = options.sessions
         self._chosen = bool(options.life)
@@ -97,7 +98,7 @@ class Soak:
         self.witness = Witness()
         self.bad: list[Verdict] = []
         self.ended = 0
-        self.server = Server()
+        self.server = Server(certificates)
         self.resident: list[tuple[float, float]] = []
 
     def run(self, seconds: float) -> dict[str, Any]:
@@ -225,6 +226,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--sessions", type=int, default=24, help="sessions at once (default 24)")
     parser.add_argument("--seed", type=int, default=20260, help="what happens is drawn from it (default 20260)")
     parser.add_argument("--life", type=int, action="append", help="only the life of that number, as often as given")
+    parser.add_argument("--tls", action="store_true", help="over TLS (needs trustme)")
     parser.add_argument("--json", type=Path, help="where the figures go")
     return parser.parse_args()
 
@@ -232,11 +234,12 @@ def _arguments() -> argparse.Namespace:
 def main() -> int:
     """Run, tell, and judge."""
     options = _arguments()
-    soak = Soak(options)
-    try:
-        figures = soak.run(options.minutes * 60)
-    finally:
-        soak.server.stop()
+    with tempfile.TemporaryDirectory(prefix="polyai-soak-") as folder:
+        soak = Soak(options, folder if options.tls else None)
+        try:
+            figures = soak.run(options.minutes * 60)
+        finally:
+            soak.server.stop()
     figures["command"] = shlex.join(["tox", "-e", "soak", "--", *sys.argv[1:]])
     if options.json:
         options.json.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -9,6 +9,8 @@ import traceback
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+import requests
+
 from polyai_sync import (
     Client,
     DeliveryError,
@@ -37,8 +39,12 @@ _PATIENCE = 20.0
 
 def make_client(settings: dict[str, Any], witness: Witness) -> Client:
     """A client with the bundled policies, which hurry."""
+    http = requests.Session()
+    http.trust_env = False  # a proxy of the machine's does not know our port, nor its bundle our authority
+    http.verify = settings["bundle"] or True
     return Client(
-        **settings,
+        **settings["client"],
+        http=http,
         plugins=[witness, Backoff(base=0.05, cap=0.3, max_attempts=8), Reconnect(base=0.05, cap=0.4, max_attempts=0)],
         timeouts=Timeouts(connect=5, read=5, ready=30, greeting=20, delivery=40, reply=60, close=10),
     )

@@ -23,6 +23,8 @@ from tests.soak.plan import pieces_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tls import Authority
+
     from polyai_sync.emulator import EmulatedSession, Fault
 
 HEARTBEAT = 1.0
@@ -152,15 +154,16 @@ class Server:
 
 
 def main() -> None:
-    """Serve until the input ends."""
+    """Serve until the input ends; with a folder as argument, over TLS, and its certificates' authority goes there."""
     rules = {"max_reconnect_attempts": 0, "heartbeat_interval_seconds": HEARTBEAT}
+    authority = _authority(Path(sys.argv[1])) if len(sys.argv) > 1 else None
     with (
         Emulator(agent=agent, capabilities=rules, end_retention=60, max_connections=1000) as emulator,
-        FaultProxy(emulator.port) as proxy,
+        FaultProxy(emulator.port, tls=authority.server() if authority else None) as proxy,
     ):
         server = Server(emulator, proxy)
-        hello = {"base_url": proxy.url, "connector_token": emulator.connector_token, "host": emulator.host}
-        print(json.dumps(hello), flush=True)
+        client = {"base_url": proxy.url, "connector_token": emulator.connector_token, "host": emulator.host}
+        print(json.dumps({"client": client, "bundle": str(authority.bundle) if authority else None}), flush=True)
         for line in sys.stdin:
             try:
                 answer = {"answer": server.obey(json.loads(line))}
@@ -169,6 +172,12 @@ def main() -> None:
             print(json.dumps(answer), flush=True)
             if proxy.errors:
                 raise proxy.errors[0]
+
+
+def _authority(folder: Path) -> Authority:
+    from tls import Authority
+
+    return Authority(folder)
 
 
 if __name__ == "__main__":
