@@ -82,20 +82,21 @@ def test_message_of_one_chunk_is_whole_at_once() -> None:
     assert talk.inbox() == ["all"]
 
 
+REPEATS = [
+    (first, repeated, after, text)
+    for first, after, text in itertools.product((0, 1), range(3), ("same", "other"))
+    for repeated in range(after + 1)
+    if (first, after, text) != (0, 0, "other")  # cannot be told from a server that leaves the index out
+]
+
+
 @pytest.mark.pitfall(9)
-@pytest.mark.parametrize("repeated", [0, 1, 2])
-@pytest.mark.parametrize("text", ["same", "other"])
-def test_repeated_index_counts_once_under_whatever_event_id(repeated: int, text: str) -> None:
+@pytest.mark.parametrize(("first", "repeated", "after", "text"), REPEATS)
+def test_repeated_index_counts_once_under_whatever_event_id(first: int, repeated: int, after: int, text: str) -> None:
     talk = Talk().ready()
-    chunks = talk.server.stream("s", "a", "b", "c")
-    again = {**chunks[repeated], "id": "another", "sequence": talk.server.sequence + 1}
-    again["payload"] = {**again["payload"], "is_complete": False}
-    if text == "other":
-        again["payload"]["text"] = "X"
-    for place, chunk in enumerate(chunks):
-        talk.receive(chunk)
-        if place == repeated:
-            talk.receive(again)
+    chunks = talk.server.stream("s", "a", "b", "c", first=first)
+    again = talk.server.chunk("s", first + repeated, "X" if text == "other" else "abc"[repeated])
+    talk.receive(*chunks[: after + 1], again, *chunks[after + 1 :])
     assert last(talk) == ("abc", True)
     assert talk.inbox() == ["abc"]
 
@@ -104,6 +105,15 @@ def test_last_chunk_may_be_a_repeated_one() -> None:
     talk = Talk().ready()
     talk.receive(*talk.server.stream("s", "a", "b", complete=False))
     talk.receive(talk.server.chunk("s", 2, "", last=True))
+    assert talk.inbox() == ["ab"]
+
+
+@pytest.mark.parametrize("order", ["1 2 3", "2 3 1", "2 1 3"])
+def test_chunk_behind_the_last_one_is_no_part_of_the_message(order: str) -> None:
+    talk = Talk().ready()
+    texts = {"1": "a", "2": "b", "3": "X"}
+    talk.receive(*(talk.server.chunk("s", int(index), texts[index], last=index == "2") for index in order.split()))
+    assert last(talk) == ("ab", True)
     assert talk.inbox() == ["ab"]
 
 
