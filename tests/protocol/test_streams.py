@@ -187,6 +187,17 @@ def test_missing_chunk_is_waited_for_two_seconds_from_the_last_one(missing: int)
     assert last(talk) == ("abc", True)
 
 
+def test_grace_begins_at_a_last_chunk_that_is_a_repeated_one_too() -> None:
+    talk = Talk().ready()
+    talk.receive(
+        talk.server.chunk("s", 1, "a"), talk.server.chunk("s", 3, "c"), talk.server.chunk("s", 3, "", last=True)
+    )
+    assert growing(talk) == ["ac"]
+    talk.wait(2)
+    assert growing(talk) == []
+    assert last(talk) == ("ac", False)
+
+
 def test_message_whose_chunk_never_comes_is_finished_as_it_is_and_not_complete() -> None:
     talk = Talk().ready()
     turn = talk.asked()
@@ -200,9 +211,10 @@ def test_message_whose_chunk_never_comes_is_finished_as_it_is_and_not_complete()
     assert talk.hooks("on_message") == talk.hooks("on_delivery")  # its own question; never half a message
 
 
-def test_chunk_that_comes_after_the_grace_mends_its_message() -> None:
+@pytest.mark.parametrize("number", [0, 1, 7])
+def test_chunk_that_comes_after_the_grace_mends_its_message_at_once(number: int) -> None:
     talk = Talk().ready()
-    first, second, third = talk.server.stream("s", "a", "b", "c")
+    first, second, third = talk.server.stream("s", "a", "b", "c", first=number)
     talk.receive(first, third).wait(5)
     assert last(talk) == ("ac", False)
     talk.receive(second)
