@@ -11,7 +11,6 @@ import argparse
 import base64
 import functools
 import hashlib
-import itertools
 import json
 import os
 import resource
@@ -22,115 +21,17 @@ import threading
 import time
 import uuid
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qsl
 
-from bench import frames
+from bench import crowd, frames
+from bench.wire import GoneError, Wire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 __all__ = ["SCENARIOS"]
 
-GREETING: Final = "Welcome."
-
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-_CAPABILITIES: Final = {
-    "streaming": True,
-    "max_message_size_bytes": 131_072,
-    "max_reconnect_attempts": 5,
-}
-
-
-class GoneError(Exception):
-    """The client has left."""
-
-
-class Wire:
-    """One WebSocket, from the server's side."""
-
-    def __init__(self, sock: socket.socket, rest: bytes) -> None:
-        self._sock = sock
-        self._data = rest
-        self.sequence = 0
-        self.beats: list[float] = []
-        self.opened_at = time.monotonic()
-        self.interval = 30.0
-
-    def write(self, data: bytes) -> None:
-        try:
-            self._sock.sendall(data)
-        except OSError:
-            raise GoneError from None
-
-    def send(self, *texts: str) -> None:
-        self.write(b"".join(map(frames.frame, texts)))
-
-    def next(self) -> int:
-        self.sequence += 1
-        return self.sequence
-
-    def events(self) -> Iterator[dict[str, Any]]:
-        """What the client sends. Heartbeats, joins and pings are answered on the way."""
-        while True:
-            opcode, payload = self._frame()
-            if opcode == 0x8:
-                self.write(bytes((0x88, len(payload))) + payload)
-                return
-            if opcode == 0x9:
-                self.write(bytes((0x8A, len(payload))) + payload)
-            elif opcode == 0x1:
-                event = json.loads(payload)
-                if not self._answered(event):
-                    yield event
-
-    def open(self) -> None:
-        """The history of a session that has just been created."""
-        capabilities = {**_CAPABILITIES, "heartbeat_interval_seconds": self.interval}
-        start = frames.event("SESSION_START", {"capabilities": capabilities}, sequence=self.next())
-        self.send(frames.batch([start]))
-
-    def echo(self, event: dict[str, Any]) -> str:
-        """A receipt, without a sequence: floods know theirs beforehand."""
-        name = event["type"].removeprefix("EVENT_TYPE_")
-        payload = {**event["payload"], "message_id": str(uuid.uuid4())} if name == "USER_MESSAGE" else {}
-        return frames.event(name, payload, sequence=None, metadata=event.get("metadata"))
-
-    def _answered(self, event: dict[str, Any]) -> bool:
-        name = event["type"].removeprefix("EVENT_TYPE_")
-        if name == "HEARTBEAT":
-            self.beats.append(time.monotonic())
-            self.send(self.echo(event))
-        elif name == "REQUEST_POLY_AGENT_JOIN":
-            echo = frames.event(name, {}, sequence=self.next(), metadata=event.get("metadata"))
-            joined = frames.event("POLY_AGENT_JOINED", {"agent_name": "Ada"}, sequence=self.next())
-            self.send(echo, joined, frames.whole(self.next(), GREETING))
-        elif name == "USER_END_SESSION":
-            end = frames.event("SESSION_END", {"reason": "REASON_USER_END"}, sequence=None)
-            self.send(self.echo(event), end)
-        else:
-            return False
-        return True
-
-    def _frame(self) -> tuple[int, bytes]:
-        first, second = self._take(2)
-        size = second & 0x7F
-        if size >= 126:
-            size = int.from_bytes(self._take(2 if size == 126 else 8), "big")
-        mask = self._take(4) if second & 0x80 else b"\0\0\0\0"
-        data = self._take(size)
-        whole = int.from_bytes(mask * (size // 4 + 1), "big") >> (8 * (4 - size % 4))
-        return first & 0xF, (int.from_bytes(data, "big") ^ whole).to_bytes(size, "big")
-
-    def _take(self, count: int) -> bytes:
-        while len(self._data) < count:
-            try:
-                more = self._sock.recv(65_536)
-            except OSError:
-                more = b""
-            if not more:
-                raise GoneError
-            self._data += more
-        taken, self._data = self._data[:count], self._data[count:]
-        return taken
 
 
 # --- what a connection can be asked for -------------------------------------------------------------------------------
@@ -147,6 +48,10 @@ def _floods(wire: Wire, sizes: list[int]) -> None:
     for number, size in enumerate(sizes):
         blobs.append(_flood(at, size, number))
         at += size + 1
+    _answered_by(wire, blobs)
+
+
+def _answered_by(wire: Wire, blobs: list[bytes]) -> None:
     wire.open()
     for blob, event in zip(blobs, wire.events(), strict=False):
         wire.send(wire.echo(event))
@@ -216,56 +121,32 @@ def _history(wire: Wire, sizes: list[int]) -> None:
         pass
 
 
-_idle: set[Wire] = set()
-
-
-def _idling(wire: Wire, sizes: list[int]) -> None:
-    """Nothing but heartbeats, every so many seconds; `burst` and `stats` reach these connections."""
-    wire.interval = float(sizes[0]) if sizes else 30.0
-    wire.open()
-    _idle.add(wire)
-    try:
-        for event in wire.events():
-            wire.send(wire.echo(event))
-    finally:
-        _idle.discard(wire)
+def _thoughts(wire: Wire, sizes: list[int]) -> None:
+    """As `_floods`, of events that belong to no message."""
+    at, blobs = 5, []
+    for number, size in enumerate(sizes):
+        rows = [frames.event("POLY_AGENT_THINKING", {}, sequence=at + index) for index in range(size)]
+        rows.append(frames.last(at + size, number))
+        blobs.append(b"".join(map(frames.frame, rows)))
+        at += size + 1
+    _answered_by(wire, blobs)
 
 
 SCENARIOS: Final[dict[str, Callable[[Wire, list[int]], None]]] = {
     "flood": _floods,
+    "thoughts": _thoughts,
     "stamps": _stamps,
     "stamped": _stamped,
     "echo": _echoing,
     "bounce": _bouncing,
     "greet": _quiet,
     "history": _history,
-    "idle": _idling,
+    "idle": crowd.idling,
+    "steady": crowd.steady,
 }
 
 
 # --- HTTP -------------------------------------------------------------------------------------------------------------
-
-
-def _burst() -> dict[str, Any]:
-    """Write one event, whose text is the time it was written, to every idle connection, as fast as can be."""
-    ready = [(wire, frames.frame(frames.whole(wire.next(), frames.PLACE))) for wire in list(_idle)]
-    began = time.monotonic_ns()
-    for wire, one in ready:
-        wire.write(frames.stamped(one, time.monotonic_ns()))
-    return {"written": len(ready), "began_ns": began, "ended_ns": time.monotonic_ns()}
-
-
-def _stats() -> dict[str, Any]:
-    """How the idle connections' heartbeats came: how many, and how late the latest was against its interval."""
-    now, wires = time.monotonic(), list(_idle)
-    beats, missed, worst = 0, 0, 0.0
-    for wire in wires:
-        times = [wire.opened_at, *wire.beats, now]
-        beats += len(wire.beats)
-        late = max(after - before for before, after in itertools.pairwise(times)) / wire.interval
-        worst = max(worst, late)
-        missed += late > 1.5
-    return {"open": len(wires), "beats": beats, "missed": missed, "worst": worst}
 
 
 def _answer(path: str) -> dict[str, Any]:
@@ -273,19 +154,21 @@ def _answer(path: str) -> dict[str, Any]:
         return {"access_token": f"token-{uuid.uuid4()}", "expires_in": 86_400, "token_type": "Bearer"}
     if path.endswith("/sessions"):
         return {"session_id": str(uuid.uuid4())}
-    if path.endswith("/burst"):
-        return _burst()
-    return _stats() if path.endswith("/stats") else {}
+    asked = crowd.CONTROLS.get(path.rpartition("/")[2].partition("-")[0])
+    return asked(*map(float, path.rpartition("/")[2].split("-")[1:])) if asked else {}
 
 
-def _upgrade(sock: socket.socket, path: str, headers: dict[str, str], rest: bytes) -> None:
+def _upgrade(sock: socket.socket, target: str, headers: dict[str, str], rest: bytes) -> None:
+    path, _, query = target.partition("?")
     scenario, *numbers = path.strip("/").split("/")[0].split("-")
+    asked = dict(parse_qsl(query))
     run = SCENARIOS[scenario]
     key = base64.b64encode(hashlib.sha1(headers["sec-websocket-key"].encode() + _GUID).digest()).decode()
     lines = ["HTTP/1.1 101 Switching Protocols", "Upgrade: websocket", "Connection: Upgrade"]
     lines += [f"Sec-WebSocket-Accept: {key}", "", ""]
     sock.sendall("\r\n".join(lines).encode())
-    run(Wire(sock, rest), [int(number) for number in numbers])
+    wire = Wire(sock, rest, asked["session_id"], int(asked.get("cursor", 0)))
+    run(wire, [int(number) for number in numbers])
 
 
 def _serve(sock: socket.socket, context: ssl.SSLContext | None) -> None:
@@ -303,16 +186,16 @@ def _serve(sock: socket.socket, context: ssl.SSLContext | None) -> None:
                 data += more
             head, data = data.split(b"\r\n\r\n", 1)
             request, *lines = head.decode("latin-1").split("\r\n")
-            path = request.split(" ")[1].split("?")[0]
+            target = request.split(" ")[1]
             headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
             if "websocket" in headers.get("upgrade", "").lower():
-                _upgrade(sock, path, headers, data)
+                _upgrade(sock, target, headers, data)
                 return
             size = int(headers.get("content-length", 0))
             while len(data) < size:
                 data += sock.recv(65_536)
             data = data[size:]
-            body = json.dumps(_answer(path)).encode()
+            body = json.dumps(_answer(target.partition("?")[0])).encode()
             start = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
             sock.sendall(start.encode() + body)
     except (GoneError, OSError):

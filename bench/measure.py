@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import gc
 import resource
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import requests
 
+from bench.worker import PROGRESS
 from polyai_sync import Client
 
-__all__ = ["Meter", "client", "percentile", "raise_descriptors", "resident_kib", "socket_url", "spread_of"]
+__all__ = ["Meter", "client", "percentile", "progress", "raise_descriptors", "resident_kib", "socket_url", "spread_of"]
+
+
+def progress(text: str) -> None:
+    """Say how far a long measurement is."""
+    print(f"{PROGRESS}{text}", file=sys.stderr, flush=True)
 
 
 class Meter:
@@ -65,7 +72,7 @@ def resident_kib() -> float:
     raise RuntimeError("no resident size in smaps_rollup")
 
 
-def raise_descriptors() -> None:
-    """Allow as many open descriptors as the system lets a process have."""
+def raise_descriptors(at_most: int = 0) -> None:
+    """Allow as many open descriptors as the system lets a process have, or ``at_most``."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (at_most or hard, hard))

@@ -6,7 +6,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from bench.services import MissingPackageError
-from bench.table import OURS, Bench, Rounds
+from bench.table import OURS, Bench, Curves, Rounds
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,10 +31,19 @@ def draw(benches: dict[str, tuple[Bench, Rounds]], folder: Path) -> list[Path]:
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
+    # The same file from the same figures: no date, no chance in the names of its parts.
+    plt.rcParams.update({"svg.hashsalt": "polyai", "svg.fonttype": "none", "font.family": "sans-serif"})
     groups: dict[str, list[tuple[Bench, Rounds]]] = {}
-    for bench, rounds in benches.values():
-        groups.setdefault(bench.group, []).append((bench, rounds))
     written = []
+    for bench, rounds in benches.values():
+        if bench.curves is None:
+            groups.setdefault(bench.group, []).append((bench, rounds))
+            continue
+        for number, series in enumerate(_series(rounds)):
+            figure = _curves(plt, bench.curves, series)
+            written.append(folder / f"{bench.name}{f'-{number}' if number else ''}.svg")
+            figure.savefig(written[-1], metadata={"Date": None})
+            plt.close(figure)
     for group, members in groups.items():
         heights = [1.0 + 0.34 * len(bench.variants) for bench, _ in members]
         figure, axes = plt.subplots(
@@ -43,9 +52,33 @@ def draw(benches: dict[str, tuple[Bench, Rounds]], folder: Path) -> list[Path]:
         for axis, (bench, rounds) in zip(axes[:, 0], members, strict=True):
             _bars(axis, bench, rounds)
         written.append(folder / f"{group}.svg")
-        figure.savefig(written[-1])
+        figure.savefig(written[-1], metadata={"Date": None})
         plt.close(figure)
     return written
+
+
+def _series(rounds: Rounds) -> list[list[dict[str, float]]]:
+    return [figures["series"] for taken in rounds.values() for figures in taken if "series" in figures]
+
+
+def _curves(plt: Any, curves: Curves, series: list[dict[str, float]]) -> Any:
+    count = len(curves.panels)
+    figure, axes = plt.subplots(count, 1, figsize=(9, 1.7 * count), sharex=True, squeeze=False, layout="constrained")
+    for axis, metrics in zip(axes[:, 0], curves.panels, strict=True):
+        for metric, colour in zip(metrics, (_MINE, _OTHERS), strict=False):
+            values = [one[metric] for one in series]
+            axis.plot([one[curves.x] for one in series], values, color=colour, marker="." if curves.log else "")
+        axis.set_title(", ".join(metrics), loc="left", fontsize=10)
+        if len(metrics) > 1:
+            axis.legend(axis.get_lines(), metrics, fontsize=8, frameon=False)
+        if curves.log:
+            axis.set_xscale("log")
+            axis.set_yscale("log")
+        else:
+            axis.set_ylim(bottom=0)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[-1, 0].set_xlabel(curves.label)
+    return figure
 
 
 def _bars(axis: Any, bench: Bench, rounds: Rounds) -> None:

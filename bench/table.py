@@ -18,10 +18,14 @@ __all__ = [
     "TOLD",
     "TOO_SLOW",
     "Bench",
+    "Curves",
     "Goal",
     "Rounds",
     "Variant",
     "Verdict",
+    "numbers",
+    "shown",
+    "summary",
 ]
 
 OURS: Final = "polyai_sync"
@@ -129,6 +133,23 @@ class Goal:
 
 
 @frozen(kw_only=True)
+class Curves:
+    """What to draw of the figure ``series``, a list of samples: one panel below the other.
+
+    Attributes:
+        x: The sample's figure that goes to the right.
+        label: What stands below it.
+        panels: The figures of each panel.
+        log: Axes for what doubles from sample to sample.
+    """
+
+    x: str
+    label: str
+    panels: tuple[tuple[str, ...], ...]
+    log: bool = False
+
+
+@frozen(kw_only=True)
 class Bench:
     """One benchmark.
 
@@ -144,6 +165,8 @@ class Bench:
         rounds: At most so many, where one takes long.
         limit: Seconds for one variant's round.
         note: A sentence to print below.
+        curves: How to draw a variant's ``series``, instead of bars.
+        unless: Why it cannot be measured here, where it cannot: it is then left out of a plain run.
     """
 
     name: str
@@ -159,6 +182,8 @@ class Bench:
     rounds: int = 99
     limit: float = 180.0
     note: str = ""
+    curves: Curves | None = None
+    unless: Callable[[], str | None] | None = None
 
     def verdicts(self, rounds: Rounds) -> list[Verdict]:
         """What came of the goals."""
@@ -170,11 +195,17 @@ _UNITS: Final = {
     "ms": "ms",
     "s": "s",
     "kib": "KiB",
+    "mib": "MiB",
     "bytes": "B",
     "percent": "%",
     "instructions": "instr",
     "threads": "",
 }
+
+
+def numbers(figures: dict[str, Any]) -> dict[str, float]:
+    """The figures that are one number: not the samples, not words."""
+    return {name: value for name, value in figures.items() if isinstance(value, (int, float))}
 
 
 def shown(metric: str, value: float) -> str:

@@ -5,10 +5,16 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+from typing import Final
+
+PROGRESS: Final = "progress: "
+"""How the lines on stderr begin that are for whoever waits."""
 
 
 def main() -> None:
     """Call ``module:function`` (first argument) with the options (second argument, JSON)."""
+    # What is installed is measured; the checkout is where the benchmarks are.
+    sys.path.append(sys.path.pop(0))
     module, _, name = sys.argv[1].partition(":")
     result = getattr(importlib.import_module(module), name)(**json.loads(sys.argv[2]))
     print(json.dumps(result), flush=True)
