@@ -187,6 +187,14 @@ def test_missing_chunk_is_waited_for_two_seconds_from_the_last_one(missing: int)
     assert last(talk) == ("abc", True)
 
 
+def test_grace_is_not_made_longer_by_what_comes_meanwhile() -> None:
+    talk = Talk().ready()
+    first, second, _, fourth = talk.server.stream("s", "a", "b", "c", "d")
+    talk.receive(first, fourth).wait(1.5).receive(second).wait(0.5)
+    assert growing(talk) == []
+    assert last(talk) == ("abd", False)
+
+
 def test_grace_begins_at_a_last_chunk_that_is_a_repeated_one_too() -> None:
     talk = Talk().ready()
     talk.receive(
