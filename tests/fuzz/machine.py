@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from polyai_sync.events import Event
+    from polyai_sync.messages import Message
     from polyai_sync.protocol.deliveries import Sent
 
 __all__ = ["Run", "check"]
@@ -95,6 +96,8 @@ class Run:
             self.step(line)
         assert self.conversation.over
         assert all(turn.done for turn in self.turns)
+        while self.conversation.scene.inbox:
+            self._read("")
 
     # --- what happens ---
 
@@ -186,7 +189,7 @@ class Run:
 
     def _read(self, _: str) -> None:
         if self.conversation.scene.inbox:
-            self.conversation.scene.inbox.popleft()
+            self._returned(self.conversation.scene.inbox.popleft())
 
     def _abandon(self, _: str) -> None:
         for sent in self._own:
@@ -249,6 +252,8 @@ class Run:
             if turn.done:
                 self.turns.remove(turn)
                 conversation.leave(turn)
+                for message in turn.reply.messages if turn.reply is not None else ():
+                    self._returned(message)
                 assert (turn.reply is None) is isinstance(turn.error, PolyAIError), "neither an answer nor an error"
             elif (
                 turn.sent is None
@@ -292,6 +297,11 @@ class Run:
         if event.sequence is not None and event.id:
             assert event.id not in self._ids, f"event {event.id!r} twice"
             self._ids.add(event.id)
+
+    def _returned(self, message: Message) -> None:
+        if message.message_id and message.complete:
+            self._told["returned", message.role, message.message_id] += 1
+            assert self._told["returned", message.role, message.message_id] == 1, "two calls return one message"
 
     def _notice(self, hook: str, *arguments: Any) -> None:
         if hook in ("on_session_start", "on_session_end"):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from polyai_sync.protocol import codec, ledger, scene
+from polyai_sync.protocol import codec, ledger, scene, turns
 
 from . import corpus, decoder, machine, mutate
 
@@ -82,6 +82,12 @@ def test_message_that_is_told_twice_is_seen(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(scene.Scene, "_replaced", settle)
     with pytest.raises(AssertionError, match="message 'm' twice"):
         machine.check(lines.encode())
+
+
+def test_message_that_two_calls_return_is_seen(recorded: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns.Turn, "give_back", lambda self: list(self._collected.items()))
+    with pytest.raises(AssertionError, match="two calls return one message"):
+        machine.check("\n".join(recorded).encode())
 
 
 def test_value_of_the_wrong_type_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
