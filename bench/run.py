@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.services import Services
 from bench.table import Bench, Goal, Rounds, Variant, numbers, shown
-from bench.worker import PROGRESS
+from bench.worker import PROGRESS, ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Mapping
@@ -118,7 +118,9 @@ class Run:
 
         with (
             tempfile.TemporaryFile() as out,
-            subprocess.Popen(command, stdout=out, stderr=subprocess.PIPE, text=True, env=_environment()) as process,
+            subprocess.Popen(
+                command, stdout=out, stderr=subprocess.PIPE, text=True, env=_environment(), cwd=ROOT
+            ) as process,
         ):
             limit = threading.Timer(bench.limit, stop)
             limit.start()

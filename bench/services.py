@@ -9,6 +9,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
+from bench.worker import ROOT
+
 __all__ = ["MissingPackageError", "Services"]
 
 RTT: Final = 0.05
@@ -61,7 +63,7 @@ class Services:
 
     def _start(self, *command: str) -> int:
         process = self._stack.enter_context(
-            subprocess.Popen([sys.executable, "-m", *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            subprocess.Popen([sys.executable, "-m", *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT)
         )
         assert process.stdin is not None
         assert process.stdout is not None

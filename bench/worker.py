@@ -5,7 +5,11 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+from pathlib import Path
 from typing import Final
+
+ROOT: Final = Path(__file__).parents[1]
+"""Where ``python -m bench.…`` works."""
 
 PROGRESS: Final = "progress: "
 """How the lines on stderr begin that are for whoever waits."""
