@@ -156,6 +156,13 @@ def test_each_error_ends_one_call_and_each_call_gets_one_error() -> None:
     assert isinstance(second.error, AgentError)
 
 
+def test_call_that_has_its_error_keeps_it_whatever_comes_next() -> None:
+    talk = Talk().ready()
+    waiter = talk.waiter()
+    talk.receive(talk.server.error(NO_CONVERSATION)).drop(1000)
+    assert isinstance(waiter.error, ConversationNotFoundError)
+
+
 def test_call_that_no_longer_waits_gets_nothing() -> None:
     talk = Talk().ready()
     left, stays = talk.waiter(), talk.wait(1).waiter()

@@ -376,6 +376,15 @@ def test_history_brings_a_growing_message_again_from_its_beginning() -> None:
     assert [message.text for message in again.hooks("on_message")] == ["half."]
 
 
+def test_message_whose_new_end_comes_before_its_old_beginning_is_news() -> None:
+    talk = Talk().open()
+    events = [talk.server.start(), talk.server.joined(), *talk.server.stream("s", "ha", "lf", complete=False)]
+    talk.history(*events).beat()
+    again = talk.resume(history=True).open()
+    again.history(again.server.chunk("s", 3, ".", last=True)).history(*events).beat()
+    assert again.inbox() == ["half."]
+
+
 def flood_of_streams(talk: Talk) -> None:
     for number in range(MAX_KEPT + 5):
         talk.receive(talk.server.chunk(f"s{number}", 1, f"{number}"))

@@ -399,6 +399,14 @@ def test_other_things_leave_a_stream_growing(what: str) -> None:
     assert "half" in talk.inbox()
 
 
+def test_stream_that_goes_on_after_it_was_cut_short_is_shown_once() -> None:
+    talk = Talk().ready()
+    talk.receive(talk.server.chunk("a", 1, "h"), talk.server.agent("B"), talk.server.chunk("a", 2, "al"))
+    assert talk.said() == ["Hello!", "B", "hal"]
+    talk.receive(talk.server.chunk("a", 3, "f", last=True))
+    assert talk.said() == ["Hello!", "half", "B"]
+
+
 def test_servers_error_leaves_a_stream_alone_that_began_after_it() -> None:
     talk = Talk().ready()
     error = talk.server.error("Sorry, I encountered an error. Please try again.")
@@ -502,6 +510,14 @@ def test_message_is_replayed_where_all_of_it_came_in_the_history(split: int, rep
     talk.drop().again(*chunks[:split]).receive(*chunks[split:])
     message: Message = talk.messages[-1]
     assert (message.text, message.replayed) == ("ab", replayed)
+
+
+def test_message_that_began_live_and_ended_in_the_history_is_not_replayed() -> None:
+    talk = Talk().ready()
+    first, second = talk.server.stream("s", "a", "b")
+    talk.receive(first).drop().again(second)
+    assert last(talk) == ("ab", True)
+    assert not talk.messages[-1].replayed
 
 
 def test_stream_goes_on_over_a_reconnect_that_repeats_it_from_its_beginning() -> None:

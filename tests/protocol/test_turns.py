@@ -540,6 +540,18 @@ def test_text_is_yielded_chunk_by_chunk() -> None:
     assert answer(turn) == ["for two"]
 
 
+def test_beginning_that_overtook_the_receipt_is_yielded_with_the_receipt() -> None:
+    talk = Talk().ready()
+    turn = talk.ask()
+    receipt = talk.server.echo(talk.sent("USER_MESSAGE")[-1])
+    talk.receive(talk.server.chunk("s", 1, "for "))
+    assert yielded(turn) == ""
+    talk.receive(receipt)
+    assert yielded(turn) == "[for ]"
+    talk.receive(talk.server.chunk("s", 2, "two", last=True))
+    assert answer(turn) == ["for two"]
+
+
 def test_chunk_is_held_back_until_the_one_before_it_is_there() -> None:
     talk = Talk().ready()
     turn = talk.asked()
