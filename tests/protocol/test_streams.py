@@ -323,6 +323,18 @@ def test_reply_waits_one_second_for_an_earlier_stream_that_does_not_go_on() -> N
     assert [message.complete for message in turn.reply.messages] == [False, True]
 
 
+def test_earlier_stream_that_still_goes_on_when_time_is_up_is_left_to_next_message() -> None:
+    talk = Talk().ready()
+    turn = talk.asked(timeout=2.0)
+    talk.receive(talk.server.chunk("a", 1, "1 "), talk.server.agent("B"))
+    for index in (2, 3):
+        talk.wait(0.9).receive(talk.server.chunk("a", index, f"{index} "))
+    talk.wait(0.2)
+    assert answer(turn) == ["B"]
+    talk.receive(talk.server.chunk("a", 4, "4", last=True))
+    assert talk.inbox() == ["1 2 3 4"]
+
+
 def test_each_of_three_woven_messages_is_waited_for() -> None:
     talk = Talk().ready()
     turn = talk.asked()
@@ -475,6 +487,13 @@ def test_replaced_message_stands_where_its_first_part_stands(when: str) -> None:
     }
     talk.receive(*order[when])
     assert talk.said()[1:] == ["for two", "from another tab"]
+
+
+def test_whole_message_of_one_that_was_cut_short_is_read_in_its_place() -> None:
+    talk = Talk().ready()
+    talk.receive(talk.server.chunk("a", 1, "ha"), talk.server.agent("B"), talk.server.agent("half", "a"))
+    assert talk.said() == ["Hello!", "half", "B"]
+    assert talk.inbox() == ["half", "B"]
 
 
 def test_reply_holds_what_replaced_the_stream() -> None:

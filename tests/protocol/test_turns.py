@@ -89,6 +89,16 @@ def test_where_numbers_are_missing_the_order_of_arrival_decides(numbered: str) -
     assert talk.inbox() == ["early"]
 
 
+def test_where_answer_and_receipt_share_a_number_the_order_of_arrival_decides() -> None:
+    talk = Talk().ready()
+    turn = talk.ask()
+    place = talk.server.sequence + 1
+    talk.receive(talk.server.agent("early", sequence=place)).echo_last("USER_MESSAGE", sequence=place)
+    assert not turn.done
+    talk.receive(talk.server.agent("for two", sequence=place))
+    assert answer(turn) == ["for two"]
+
+
 def test_stream_that_began_before_the_question_is_no_answer() -> None:
     talk = Talk().ready()
     talk.receive(talk.server.chunk("old", 1, "As I "))
@@ -195,6 +205,15 @@ def test_message_right_after_the_trigger_is_the_reply_and_holds_the_handoff() ->
     assert answer(turn) == ["I'll get someone."]
     assert turn.reply is not None
     assert turn.reply.handoff is not None
+
+
+def test_agent_at_work_makes_the_wait_behind_a_trigger_no_shorter() -> None:
+    talk = Talk().ready()
+    turn = talk.asked()
+    talk.receive(talk.server.event(TRIGGER)).wait(0.5).receive(talk.server.event("POLY_AGENT_THINKING")).wait(0.4)
+    assert not turn.done
+    talk.receive(talk.server.agent("I'll get someone."))
+    assert answer(turn) == ["I'll get someone."]
 
 
 def test_farewell_that_is_still_streamed_is_waited_for() -> None:
