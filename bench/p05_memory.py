@@ -80,7 +80,7 @@ TLS = {"tls": True}
 BENCH = Bench(
     name="p05",
     title="memory of an idle open session",
-    group="scale",
+    group="sessions",
     needs=("load", "tls"),
     variants=(
         Variant(name=OURS, call=f"{HERE}:ours"),

@@ -125,7 +125,7 @@ def asked(sessions: int, **options: Any) -> dict[str, float]:
 BENCH = Bench(
     name="p06",
     title="idle sessions with heartbeats every 30 s",
-    group="scale",
+    group="sessions",
     variants=(
         Variant(name=OURS, call=f"{HERE}:asked"),
         Variant(name="bare threads, a beat a second", call=f"{HERE}:bare"),

@@ -26,6 +26,7 @@ __all__ = [
     "numbers",
     "shown",
     "summary",
+    "unit",
 ]
 
 OURS: Final = "polyai_sync"
@@ -199,7 +200,6 @@ _UNITS: Final = {
     "bytes": "B",
     "percent": "%",
     "instructions": "instr",
-    "threads": "",
 }
 
 
@@ -208,11 +208,15 @@ def numbers(figures: dict[str, Any]) -> dict[str, float]:
     return {name: value for name, value in figures.items() if isinstance(value, (int, float))}
 
 
+def unit(metric: str) -> str:
+    """The unit of a figure, which its name ends with; empty for a plain number."""
+    return _UNITS.get(metric.rpartition("_")[2], "")
+
+
 def shown(metric: str, value: float) -> str:
-    """A figure with its unit, which its name ends with."""
-    unit = _UNITS.get(metric.rpartition("_")[2], "")
+    """A figure with its unit."""
     digits = 0 if abs(value) >= 1000 else 1 if abs(value) >= 10 else 2
-    return f"{value:,.{digits}f} {unit}".rstrip()
+    return f"{value:,.{digits}f} {unit(metric)}".rstrip()
 
 
 def summary(values: list[float]) -> dict[str, float]:
