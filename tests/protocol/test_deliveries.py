@@ -221,6 +221,14 @@ def test_policy_is_asked_once_and_its_late_answer_changes_nothing() -> None:
     assert not talk.conversation.questions
 
 
+def test_policys_first_answer_is_the_one() -> None:
+    talk = Talk().ready()
+    sent = talk.send("cancel my order")
+    talk.drop().again().resend(True)
+    talk.conversation.keep_back(sent)
+    assert fate(sent) == (PENDING, None)
+
+
 def test_question_is_withdrawn_when_the_receipt_comes_after_all() -> None:
     talk = Talk().ready()
     talk.send("cancel my order")

@@ -144,6 +144,14 @@ def test_another_call_that_has_waited_longer_than_the_ask_gets_it() -> None:
     assert turn.error is None
 
 
+def test_error_is_raised_once_plugins_were_told_of_it() -> None:
+    talk = Talk().ready()
+    waiter = talk.waiter()
+    talk.receive(talk.server.error(NO_CONVERSATION))
+    assert [name for name, _ in talk.told] == ["on_event", "on_error"]
+    assert waiter.done_at == talk.conversation.notices.position
+
+
 @pytest.mark.pitfall(6)
 def test_each_error_ends_one_call_and_each_call_gets_one_error() -> None:
     talk = Talk().ready()

@@ -193,6 +193,7 @@ def test_grace_is_not_made_longer_by_what_comes_meanwhile() -> None:
     talk.receive(first, fourth).wait(1.5).receive(second).wait(0.5)
     assert growing(talk) == []
     assert last(talk) == ("abd", False)
+    assert talk.inbox() == []  # next_message returns whole ones
 
 
 def test_grace_begins_at_a_last_chunk_that_is_a_repeated_one_too() -> None:

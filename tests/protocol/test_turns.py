@@ -174,6 +174,15 @@ def test_message_that_is_replaced_while_quiet_is_awaited_counts_as_it_is_now() -
     assert talk.inbox() == []
 
 
+def test_older_message_that_is_corrected_meanwhile_is_no_part_of_the_reply() -> None:
+    talk = Talk().ready()
+    talk.receive(talk.server.agent("Fro two?", "m"))
+    turn = talk.asked(settle=2.0)
+    talk.receive(talk.server.agent("Yes."), talk.server.agent("For two?", "m")).wait(2)
+    assert answer(turn) == ["Yes."]
+    assert talk.inbox() == ["For two?"]
+
+
 # --- handoffs ---------------------------------------------------------------------------------------------------------
 
 TRIGGER, CLIENT = "POLY_AGENT_TRIGGERED_HANDOFF", "CLIENT_HANDOFF_REQUIRED"
