@@ -65,7 +65,8 @@ class Engine:
     Attributes:
         start_error: What a start or resume failed with.
         published: The number of occurrences of which the hooks have been told.
-        lock: Guards the conversation and the log; notified at each change.
+        lock: Guards the conversation and the log. Not a condition: an interrupt in ``with`` would leave that one held.
+        changed: Notified at each change of what the lock guards.
         connection: The socket, while there is one.
         generation: How many sockets there have been.
         dialled: A connection whose handshake is under way, so that `close` can cut it short.
@@ -95,7 +96,8 @@ class Engine:
         self.published = 0
         self.session = session
         self.identity = identity
-        self.lock = threading.Condition(threading.Lock())
+        self.lock = threading.Lock()
+        self.changed = threading.Condition(self.lock)
         self.hooks = HookQueue(self._wake)
         self.waker = Waker()
         self.connection: WebSocketConnection | None = None
@@ -203,7 +205,7 @@ class Engine:
                         if until <= 0:
                             break
                         remaining = until if remaining is None else min(remaining, until)
-                    self.lock.wait(remaining)
+                    self.changed.wait(remaining)
                 else:
                     return True
             self.change(lambda conversation, now: conversation.tick(now))
@@ -253,7 +255,7 @@ class Engine:
                     return
                 due = self.conversation.due()
                 wait = deadline.clip(None if due is None else max(0.0, due - time.monotonic()))
-                self.lock.wait(wait)
+                self.changed.wait(wait)
                 overdue = due is not None and time.monotonic() >= due
             self.hooks.drain()
             if overdue:
@@ -269,7 +271,7 @@ class Engine:
             self.conversation.close(time.monotonic())
             connection, dialled = self.connection, self.dialled
             self.commit()
-            self.lock.notify_all()
+            self.changed.notify_all()
         self._wake()
         self.leash.pull()
         if dialled is not None and connection is None:
@@ -295,7 +297,8 @@ class Engine:
 
     def after_fork(self) -> None:
         """In the child: there is no thread, nobody lets go of a lock that was held, and the socket is the parent's."""
-        self.lock = threading.Condition(threading.Lock())
+        self.lock = threading.Lock()
+        self.changed = threading.Condition(self.lock)
         self.hooks = HookQueue(self._wake)
         self.forked = self.stopped = True
         self.writing = False
@@ -329,7 +332,7 @@ class Engine:
 
     def _publish(self, position: int) -> None:
         self.published = max(self.published, position)
-        self.lock.notify_all()
+        self.changed.notify_all()
 
     def _publish_later(self, position: int) -> None:
         with self.lock:
@@ -357,32 +360,37 @@ class Engine:
     def _flush(self) -> None:
         """Write the frames that wait, unless another thread is at it."""
         while True:
-            with self.lock:
-                connection = self.connection
-                if connection is None or self.writing:
-                    return
-                taken = self.conversation.take_frame(time.monotonic())
-                if taken is None:
-                    return
-                self.writing = True
-            event, frame = taken
-            written = False
-            try:
+            connection = None
+            writing = written = False
+            try:  # from here on: an interrupt anywhere must not leave `writing` set, nor a frame in nobody's hands
+                with self.lock:
+                    connection = self.connection
+                    if connection is None or self.writing:
+                        return
+                    writing = self.writing = True
+                    taken = self.conversation.take_frame(time.monotonic())
+                    if taken is None:
+                        writing = self.writing = False
+                        return
+                event, frame = taken
                 connection.write(frame, Deadline.after(self.services.settings.timeouts.connect))
                 written = True
             except PolyAIError:
-                connection.close()  # the session's thread meets the drop, and tells of it
+                pass  # as with any frame that was not written
             finally:
-                with self.lock:
-                    self.writing = False
-                    if written:
-                        self.queue("on_send", event)
+                if writing:
+                    if connection is not None and not written:
+                        connection.close()  # the session's thread meets the drop, and tells of it
+                    with self.lock:
+                        self.writing = False
+                        if written:
+                            self.queue("on_send", event)
 
     def _wake(self) -> None:
         """Have the session's thread look again, whatever it waits for."""
         self.waker.wake()
         with self.lock:
-            self.lock.notify_all()
+            self.changed.notify_all()
 
     @contextmanager
     def unless_stopped(self) -> Iterator[None]:

@@ -47,17 +47,20 @@ class HookQueue:
     def drain(self) -> None:
         """Run what is there, unless somebody is at it. `KeyboardInterrupt` and `SystemExit` of a job pass through."""
         while self._jobs:
-            with self._mutex:
-                if self._drainer is not None:
-                    return
-                self._drainer = threading.get_ident()
-            try:
+            mine = False
+            try:  # from here on: an interrupt anywhere must not leave a drainer that does not drain
+                with self._mutex:
+                    if self._drainer is not None:
+                        return
+                    mine = True
+                    self._drainer = threading.get_ident()
                 while self._jobs:
                     self._jobs.popleft()()
             finally:
-                self._drainer = None
-                if self._jobs:
-                    self._left_over()
+                if mine:
+                    self._drainer = None
+                    if self._jobs:
+                        self._left_over()
 
     def call(self, job: Callable[[], T]) -> T:
         """Run ``job`` in its turn and return what it returns."""

@@ -27,7 +27,7 @@ class Leash:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may pull while its own thread does
         self._held: set[socket.socket] = set()
         self._pulled = False
 
@@ -49,7 +49,7 @@ class Leash:
 
     def abandon(self) -> None:
         """In a process forked off: give the descriptors back, without the lock, which nobody may be left to release."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         held, self._held = self._held, set()
         for sock in held:
             sock.close()
