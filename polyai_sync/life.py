@@ -209,7 +209,7 @@ class Life:
             with engine.lock:
                 if not engine.conversation.questions:
                     return
-                sent = engine.conversation.questions.popleft()
+                sent = engine.conversation.questions.pop(0)
             again = engine.ask(partial(engine.services.host.resend, engine.session, sent.message))
             engine.change(partial(_answer, sent, again))
 

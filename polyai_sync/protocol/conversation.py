@@ -38,7 +38,6 @@ from polyai_sync.protocol.times import earliest
 from polyai_sync.protocol.turns import Turn
 
 if TYPE_CHECKING:
-    from collections import deque
     from collections.abc import Iterable, Mapping
 
     from polyai_sync.errors import DeliveryError
@@ -147,7 +146,7 @@ class Conversation:
         return self.connection.attempts
 
     @property
-    def questions(self) -> deque[Sent]:
+    def questions(self) -> list[Sent]:
         """Messages proved not received: `resend` or `keep_back` each."""
         return self.sending.questions
 

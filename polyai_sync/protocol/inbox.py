@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bisect import insort
-from collections import deque
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -19,7 +18,7 @@ class Inbox:
     """Messages in the order in which they began, whenever they were put in (or back)."""
 
     def __init__(self) -> None:
-        self._births: deque[int] = deque()
+        self._births: list[int] = []
         self._messages: dict[int, Message] = {}
 
     def __len__(self) -> int:
@@ -41,7 +40,7 @@ class Inbox:
 
     def popleft(self) -> Message:
         """Take the first message out."""
-        return self._messages.pop(self._births.popleft())
+        return self._messages.pop(self._births.pop(0))
 
     def take_behind(self, sequence: int) -> list[tuple[int, Message]]:
         """Take the messages out that stand behind ``sequence``, of the last few; in order, each with its birth."""

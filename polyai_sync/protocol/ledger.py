@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import deque
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ class Ledger:
         self._accepted = 0
         self._known_at_open = -1
         self._replayed_until = -1
-        self._envelopes: deque[int] = deque(maxlen=MAX_ENVELOPES)
+        self._envelopes: list[int] = []
 
     @property
     def highest(self) -> int:
@@ -94,6 +93,7 @@ class Ledger:
         It counts as seen once an event above it came: until then it may be the number of an event still to come.
         """
         self._envelopes.append(sequence)
+        del self._envelopes[:-MAX_ENVELOPES]
 
     def accept_holes(self) -> None:
         """The replay is over: the holes it passed without filling them have nothing in them.

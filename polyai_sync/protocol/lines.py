@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING
 
 from polyai_sync.protocol.ending import fresh
@@ -26,7 +25,7 @@ class Lines:
 
     def __init__(self, known: Callable[[], int]) -> None:
         self._known = known
-        self._turns: deque[Turn] = deque()
+        self._turns: list[Turn] = []
         self._waiters: list[Waiter] = []
 
     @property
@@ -56,7 +55,7 @@ class Lines:
     def settle(self) -> None:
         """Let go of turns that are done, whether or not their callers have looked."""
         while self._turns and self._turns[0].done:
-            self._turns.popleft()
+            del self._turns[0]
 
     def all_turns(self) -> tuple[Turn, ...]:
         """Everybody in line."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Final
 
 __all__ = ["PROBE_AFTER", "Attempts", "Liveness", "TypingThrottle"]
@@ -31,7 +30,7 @@ class Liveness:
         self._last_sent: float | None = None
         self._last_heard = 0.0
         self._unanswered_since: float | None = None
-        self._outstanding: deque[tuple[int, float]] = deque(maxlen=MAX_OUTSTANDING)
+        self._outstanding: list[tuple[int, float]] = []
         self._numbered = False
         self.echoes = False
         """Has a heartbeat of this session ever come back?"""
@@ -68,6 +67,7 @@ class Liveness:
         """Heartbeat ``number`` is being written."""
         self._queued = False
         self._outstanding.append((number, now))
+        del self._outstanding[:-MAX_OUTSTANDING]
         if self._unanswered_since is None:
             self._unanswered_since = now
         self._last_sent = now
@@ -94,7 +94,7 @@ class Liveness:
             return False
         self.echoes = True
         while self._outstanding and self._outstanding[0][0] <= number:
-            _, self.last_answered = self._outstanding.popleft()
+            _, self.last_answered = self._outstanding.pop(0)
         return True
 
     def beat_due(self) -> float | None:

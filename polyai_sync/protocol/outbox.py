@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING
 
 from polyai_sync.events import Heartbeat, RequestPolyAgentJoin, UserEndSession
@@ -50,7 +49,7 @@ class Outbox:
         self._joining = joining
         self._liveness = liveness
         self._replay = replay
-        self._control: deque[ClientEvent] = deque()
+        self._control: list[ClientEvent] = []
         self._typing = TypingThrottle()
         self._beats = 0
 
@@ -106,7 +105,7 @@ class Outbox:
     def take(self, now: float) -> tuple[ClientEvent, str] | None:
         """The next frame to write, if there is one. From here on it counts as written."""
         if self._control:
-            event = self._control.popleft()
+            event = self._control.pop(0)
             if event.type == Heartbeat.wire_type:
                 self._liveness.sent(int(event.custom["client_event_id"].rpartition(":")[2]), now)
             elif event.type == RequestPolyAgentJoin.wire_type:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from polyai_sync.catalog import make_error
@@ -42,7 +41,7 @@ class Sending:
     def __init__(
         self, deliveries: Deliveries, lines: Lines, notices: Notices, report: Callable[[PolyAIError], None]
     ) -> None:
-        self.questions: deque[Sent] = deque()
+        self.questions: list[Sent] = []
         """Messages proved not received, of which a policy has to say whether they are sent again."""
         self._deliveries = deliveries
         self._lines = lines

@@ -7,7 +7,6 @@ import os
 import select
 import struct
 import threading
-from collections import deque
 from typing import TYPE_CHECKING, Final, Protocol
 
 from attrs import frozen
@@ -144,7 +143,7 @@ class WebSocketConnection:
         self._read_wants_write = False
         self._end: _End | None = None
         self._write_lock = threading.Lock()
-        self._controls: deque[bytes] = deque(maxlen=_CONTROLS_KEPT)
+        self._controls: list[bytes] = []
         self._unsent = _NOTHING
         self._close_sent = False
         # Reentrant: a signal handler may close what its own thread is using.
@@ -316,8 +315,7 @@ class WebSocketConnection:
     def _control(self, opcode: int, payload: bytes) -> bool:
         """Answer a control frame; is it the end?"""
         if opcode == PING:
-            self._controls.append(self._frames.encode(PONG, payload))
-            self._flush_controls()
+            self._send_control(self._frames.encode(PONG, payload))
         if opcode != CLOSE:
             return False
         code = struct.unpack("!H", payload[:2])[0] if payload else NO_CODE
@@ -346,6 +344,11 @@ class WebSocketConnection:
             return type(want)
         return None
 
+    def _send_control(self, frame: bytes) -> None:
+        self._controls.append(frame)
+        del self._controls[:-_CONTROLS_KEPT]
+        self._flush_controls()
+
     def _flush_controls(self) -> None:
         """Write the control frames that wait, unless somebody is writing: that thread does it when it is done."""
         while (self._controls or self._unsent) and self._write_lock.acquire(blocking=False):
@@ -368,15 +371,14 @@ class WebSocketConnection:
     def _taken_controls(self) -> list[bytes]:
         taken = []
         while self._controls:
-            taken.append(self._controls.popleft())
+            taken.append(self._controls.pop(0))
         return taken
 
     def _send_close(self, payload: bytes) -> None:
         if self._close_sent:
             return
         self._close_sent = True
-        self._controls.append(self._frames.encode(CLOSE, payload))
-        self._flush_controls()
+        self._send_control(self._frames.encode(CLOSE, payload))
 
     # -- the descriptor's life: closed by the last one out, so that nobody polls a number that is somebody else's now --
 

@@ -212,7 +212,7 @@ def test_policy_is_asked_once_and_its_late_answer_changes_nothing() -> None:
     talk = Talk().ready()
     sent = talk.send("cancel my order")
     talk.drop().again()
-    question = talk.conversation.questions.popleft()
+    question = talk.conversation.questions.pop(0)
     talk.receive(receipt(talk))  # it had been on its way after all
     talk.conversation.resend(question)
     talk.beat().wait(1)
