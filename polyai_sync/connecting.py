@@ -25,6 +25,8 @@ RENEW_AGAIN: Final = 60.0
 class Connector:
     """Opens the sockets of one session. For the session's own thread alone."""
 
+    __slots__ = ("_engine", "_handshakes", "_renew_at")
+
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._handshakes = 0

@@ -20,6 +20,8 @@ class EventLog:
         window: How many are kept.
     """
 
+    __slots__ = ("_events", "end")
+
     def __init__(self, window: int) -> None:
         self._events: deque[Event] = deque(maxlen=window)
         self.end = 0

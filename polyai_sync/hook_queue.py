@@ -24,6 +24,8 @@ class HookQueue:
         left_over: Called where a drain was interrupted with jobs left: somebody else has to go on.
     """
 
+    __slots__ = ("_drainer", "_jobs", "_left_over", "_mutex")
+
     def __init__(self, left_over: Callable[[], None]) -> None:
         self._jobs: deque[Callable[[], Any]] = deque()
         self._mutex = threading.Lock()

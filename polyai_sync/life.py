@@ -44,7 +44,7 @@ class Life:
     def __init__(self, engine: Engine, deadline: Deadline, left: Callable[[Engine], None]) -> None:
         self._engine = engine
         self._connector = Connector(engine)
-        self._opening = Opening(engine, self._connector, deadline)
+        self._deadline = deadline
         self._left = left
 
     def live(self) -> None:
@@ -70,7 +70,7 @@ class Life:
 
     def _begin(self) -> None:
         try:
-            self._opening.open()
+            self._engine.run_apart(Opening(self._engine, self._connector, self._deadline).open)
         except PolyAIError as error:
             failure = self._engine.start_error = error
             self._engine.change(lambda conversation, now: conversation.given_up(failure, now))

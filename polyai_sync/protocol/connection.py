@@ -31,6 +31,8 @@ class Connection:
         attempts: The count of attempts to open one.
     """
 
+    __slots__ = ("_liveness", "_outbox", "_replay", "attempts", "dropped_at", "number", "online")
+
     def __init__(self, outbox: Outbox, liveness: Liveness, replay: Replay) -> None:
         self.online = False
         self.number = 0

@@ -79,6 +79,8 @@ class Deliveries:
         limit: Seconds to wait for a receipt; ``None`` = for ever.
     """
 
+    __slots__ = ("_failed", "_in_doubt", "_limit", "_open", "_unprobed", "_unwritten", "_used", "_written")
+
     def __init__(self, limit: float | None) -> None:
         self._limit = limit
         self._open: OrderedDict[str, Sent] = OrderedDict()

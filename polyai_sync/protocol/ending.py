@@ -37,6 +37,8 @@ class EndRequest:
         written: Was it written to the socket that is open?
     """
 
+    __slots__ = ("_received", "deadline", "made", "written")
+
     def __init__(self) -> None:
         self.made = False
         self.deadline: float | None = None

@@ -17,6 +17,8 @@ OVERTAKING: Final = 16
 class Inbox:
     """Messages in the order in which they began, whenever they were put in (or back)."""
 
+    __slots__ = ("_births", "_messages")
+
     def __init__(self) -> None:
         self._births: list[int] = []
         self._messages: dict[int, Message] = {}

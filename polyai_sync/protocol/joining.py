@@ -26,6 +26,17 @@ class Joining:
         greeting_limit: Seconds from the join to the greeting, after which none is expected; ``None`` = for ever.
     """
 
+    __slots__ = (
+        "_greeting_limit",
+        "_greeting_until",
+        "_joined_since",
+        "_queued_for",
+        "_request",
+        "_wanted",
+        "joined",
+        "times",
+    )
+
     def __init__(self, *, wanted: bool, joined: bool, greeting_limit: float | None) -> None:
         self._wanted = wanted
         self._request = _Request.NONE

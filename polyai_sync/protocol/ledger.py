@@ -32,6 +32,18 @@ class Ledger:
             duplicate however the server replays it. ``None``: nothing was.
     """
 
+    __slots__ = (
+        "_accepted",
+        "_ends",
+        "_envelopes",
+        "_forgotten",
+        "_ids",
+        "_known_at_open",
+        "_older_ids",
+        "_replayed_until",
+        "_starts",
+    )
+
     def __init__(self, handed_on: int | None = None) -> None:
         self._starts: list[int] = [0]
         self._ends: list[int] = [handed_on or 0]

@@ -23,6 +23,8 @@ class Lines:
         known: Tells the highest sequence seen so far.
     """
 
+    __slots__ = ("_known", "_turns", "_waiters")
+
     def __init__(self, known: Callable[[], int]) -> None:
         self._known = known
         self._turns: list[Turn] = []

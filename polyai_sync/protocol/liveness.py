@@ -24,6 +24,18 @@ TYPING_STOPS_AFTER: Final = 5.0
 class Liveness:
     """When to send a heartbeat, and when silence means that the connection is dead."""
 
+    __slots__ = (
+        "_interval",
+        "_last_heard",
+        "_last_sent",
+        "_numbered",
+        "_outstanding",
+        "_queued",
+        "_unanswered_since",
+        "echoes",
+        "last_answered",
+    )
+
     def __init__(self) -> None:
         self._interval: float | None = DEFAULT_INTERVAL
         self._queued = False
@@ -119,6 +131,8 @@ class Liveness:
 class Attempts:
     """Counts attempts to connect. A connection that did not live does not reset the count (`pitfalls.md` 15)."""
 
+    __slots__ = ("_lived", "_opened_at", "made")
+
     def __init__(self) -> None:
         self.made = 0
         """Attempts made since the last connection that lived."""
@@ -149,6 +163,8 @@ class Attempts:
 
 class TypingThrottle:
     """Started at most once in 3 s, stopped by itself after 5 s (`api.md`, ``typing``)."""
+
+    __slots__ = ("_started_at", "_stop_at")
 
     def __init__(self) -> None:
         self._started_at = float("-inf")

@@ -33,6 +33,18 @@ class Outbox:
         replay: Knows whether messages in doubt may still be sent again.
     """
 
+    __slots__ = (
+        "_beats",
+        "_control",
+        "_deliveries",
+        "_end_request",
+        "_identity",
+        "_joining",
+        "_liveness",
+        "_replay",
+        "_typing",
+    )
+
     def __init__(
         self,
         identity: str,

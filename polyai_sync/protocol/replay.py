@@ -27,6 +27,20 @@ class Replay:
       the server has never been seen to echo heartbeats the quiet has to do: a second after a batch, longer without.
     """
 
+    __slots__ = (
+        "_active",
+        "_answered",
+        "_awaited",
+        "_batches",
+        "_echoes",
+        "_fresh",
+        "_live",
+        "_quiet_from",
+        "_started",
+        "over",
+        "proved",
+    )
+
     def __init__(self) -> None:
         self.over = False
         self.proved = False

@@ -48,6 +48,19 @@ class Scene:
         history: It is rebuilt from its beginning.
     """
 
+    __slots__ = (
+        "_births",
+        "_lines",
+        "_notices",
+        "_streams",
+        "_transcript",
+        "agent",
+        "handoff",
+        "inbox",
+        "language",
+        "live_agent",
+    )
+
     def __init__(self, notices: Notices, lines: Lines, state: SessionState | None = None, *, history: bool) -> None:
         self.agent: Participant | None = state.agent if state else None
         self.live_agent: Participant | None = state.live_agent if state else None

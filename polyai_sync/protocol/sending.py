@@ -38,6 +38,8 @@ class Sending:
         report: Told of each error.
     """
 
+    __slots__ = ("_deliveries", "_lines", "_notices", "_report", "questions")
+
     def __init__(
         self, deliveries: Deliveries, lines: Lines, notices: Notices, report: Callable[[PolyAIError], None]
     ) -> None:

@@ -297,6 +297,8 @@ class Streams:
         kept: What an earlier client held of messages that were growing.
     """
 
+    __slots__ = ("_finished", "_open")
+
     def __init__(self, kept: Sequence[OpenStream] = ()) -> None:
         self._open: OrderedDict[str, Stream] = OrderedDict()
         self._finished: OrderedDict[str, Stream] = OrderedDict()

@@ -38,6 +38,8 @@ class Transcript:
     the conversation is.
     """
 
+    __slots__ = ("_by_id", "_cached", "_orders", "_places")
+
     def __init__(self) -> None:
         self._places: list[Place] = []
         self._orders: list[int] = []  # of the same places, for the bisection

@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import attrs
 
-from polyai_sync.events import EVENT_CLASSES, Event, EventBatch, LiveAgentJoined, PolyAgentMessageChunk, Shape
+from polyai_sync.events import (
+    EVENT_CLASSES,
+    Event,
+    EventBatch,
+    LiveAgentJoined,
+    LiveAgentMessage,
+    PolyAgentMessage,
+    Shape,
+    UserMessage,
+)
 from polyai_sync.protocol.values import MAX_INTEGER, timestamp
 
 if TYPE_CHECKING:
@@ -31,7 +40,7 @@ def usual_frame(document: Any, text: str) -> Event | None:
         return None
     _set_replayed(event, False)
     _set_source(event, text)
-    if type(event) is not PolyAgentMessageChunk:
+    if type(event) in _MESSAGES:  # whose metadata is looked at at once
         _set_metadata(event, document["metadata"])
     return event
 
@@ -116,6 +125,8 @@ def _moment(time: Any) -> datetime | None:
 
 
 _LIBRARY_READS_ISO: Final = sys.version_info >= (3, 11)
+
+_MESSAGES: Final = frozenset((PolyAgentMessage, LiveAgentMessage, UserMessage))
 
 _ENVELOPE: Final = len(("id", "sequence", "timestamp", "type", "payload", "metadata"))
 

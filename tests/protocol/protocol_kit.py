@@ -252,7 +252,7 @@ class Talk:
     def resend(self, *answers: bool) -> Talk:
         """The policy answers as many questions as it is asked."""
         for again in answers:
-            question = self.conversation.questions.popleft()
+            question = self.conversation.questions.pop(0)
             (self.conversation.resend if again else self.conversation.keep_back)(question)
         return self._after()
 

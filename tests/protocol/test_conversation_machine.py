@@ -320,7 +320,7 @@ class Machine(RuleBasedStateMachine):
         self._after()
 
     def _answer(self, *, again: bool) -> None:
-        sent = self.conversation.questions.popleft()
+        sent = self.conversation.questions.pop(0)
         assert sent.client_event_id not in self.server.accepted(), "asked about a message that was received"
         (self.conversation.resend if again else self.conversation.keep_back)(sent)
 
