@@ -131,6 +131,11 @@ class Engine:
         return self.generation > 0
 
     @property
+    def thread_name(self) -> str:
+        """What the session's thread is called."""
+        return f"polyai-{(self.session_id or 'connecting')[:8]}"
+
+    @property
     def told(self) -> bool:
         """With the lock held: have the hooks been told of all that happened?"""
         return self.published >= self.conversation.notices.position
@@ -155,7 +160,6 @@ class Engine:
 
     def start(self, work: Callable[[], None]) -> None:
         """Start the session's thread, unless the session was closed meanwhile."""
-        name = f"polyai-{(self.session_id or 'connecting')[:8]}"
 
         def run() -> None:
             with self.leash.on_this_thread():
@@ -163,7 +167,7 @@ class Engine:
 
         with self.lock:
             if not self.stopped:
-                thread = threading.Thread(target=run, name=name, daemon=True)
+                thread = threading.Thread(target=run, name=self.thread_name, daemon=True)
                 thread.start()  # noted once it runs: Ctrl-C may come in between, and nobody can join what never began
                 self._thread = thread
 
@@ -182,7 +186,7 @@ class Engine:
             except BaseException as error:  # noqa: BLE001 - raised again below
                 errors.append(error)
 
-        thread = threading.Thread(target=run, name=threading.current_thread().name, daemon=True)
+        thread = threading.Thread(target=run, name=f"{self.thread_name}-opening", daemon=True)
         thread.start()
         thread.join()
         if errors:

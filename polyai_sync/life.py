@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 import time
 from functools import partial
 from typing import TYPE_CHECKING
@@ -71,6 +72,7 @@ class Life:
     def _begin(self) -> None:
         try:
             self._engine.run_apart(Opening(self._engine, self._connector, self._deadline).open)
+            threading.current_thread().name = self._engine.thread_name  # the session has an id now
         except PolyAIError as error:
             failure = self._engine.start_error = error
             self._engine.change(lambda conversation, now: conversation.given_up(failure, now))

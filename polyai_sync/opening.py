@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from polyai_sync.connecting import Connector
     from polyai_sync.engine import Engine
+    from polyai_sync.protocol.conversation import Conversation
     from polyai_sync.transport.deadline import Deadline
     from polyai_sync.transport.dial import Dialer, Dialled
     from polyai_sync.transport.leash import Leash
@@ -179,7 +180,6 @@ class Opening:
         with self._engine.lock:
             self._engine.check_wanted()
             self._engine.identity = (session_id, token)
-        threading.current_thread().name = f"polyai-{session_id[:8]}"
 
     def _mint(self) -> Secret:
         correlation_id = new_correlation_id()
@@ -228,8 +228,13 @@ class Opening:
             self._connector.connect(deadline, dialled)
 
         def refused(error: PolyAIError) -> None:
+            def refuse(conversation: Conversation, now: float) -> None:
+                conversation.refused(error, now)
+                if conversation.over:
+                    self._engine.start_error = error  # whoever waits for the start is told at once, and told this
+
             self._engine.report(error)
-            self._engine.change(lambda conversation, now: conversation.refused(error, now))
+            self._engine.change(refuse)
 
         self._retrying("connect", connect, refused)
 

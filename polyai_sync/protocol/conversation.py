@@ -237,9 +237,11 @@ class Conversation:
     def receive_all(self, texts: Iterable[str], now: float) -> None:
         """Text frames came, one behind the other: conclusions are drawn once."""
         self.connection.heard(now)
+        if self.over:
+            return
         replayed = not self._fresh or self.connection.number > 1
         for text in texts:
-            if self.over:
+            if self.end_reason is not None:
                 return
             events, problems, batch, sequence = decode(text, replayed=replayed)
             if batch:

@@ -15,8 +15,8 @@ from urllib3.util.ssltransport import SSLTransport
 
 __all__ = ["Link", "WantRead", "WantWrite", "link"]
 
-#: Bytes asked for in one call; a TLS record is no longer.
-CHUNK: Final = 16 * 1024
+#: Bytes asked for in one call.
+CHUNK: Final = 64 * 1024
 
 
 class WantRead(Exception):  # noqa: N818 - it reports a state, not a mistake

@@ -46,6 +46,9 @@ _CONTROL_LIMIT: Final = 125
 _WHOLE_TEXT: Final = 0x81
 _TWO_BYTES: Final = 126
 
+#: Bytes that are cheaper copied than kept apart.
+_SMALL: Final = 4096
+
 
 def open_websocket(
     dialled: Dialled,
@@ -148,10 +151,12 @@ class _Frames(websocket.frame_buffer):
 
     def feed(self, data: bytes) -> None:
         """Add what came."""
-        if self._at == len(self._data) and not self._behind:
-            self._data, self._at = data, 0
+        left = len(self._data) - self._at
+        if self._behind or left > _SMALL:
+            self._behind += data  # put together once the frame is whole: it may come a byte at a time
         else:
-            self._behind += data
+            self._data = self._data[self._at :] + data if left else data
+            self._at = 0
 
     def release(self) -> None:
         """Let go of what has been parsed: an idle connection shall cost little memory."""
