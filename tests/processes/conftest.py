@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from fault_kit import bench as bench
+from fault_kit import make_bench as make_bench
 from programs import PATIENCE, Program
 from proxy import FaultProxy
 

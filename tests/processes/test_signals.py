@@ -82,6 +82,25 @@ with client:
     assert (status, err) == (5, "")
 
 
+@pytest.mark.parametrize("name", [name for name in PHASES if name != "mint"])  # which is no session's
+def test_handler_may_close_the_client(
+    name: str, run: Callable[..., Program], emulator: Emulator, proxy: FaultProxy
+) -> None:
+    """On the very thread that waits; it is then told, as any other would be."""
+    source = f"""
+from polyai_sync import SessionClosedError
+signal.signal(signal.SIGTERM, lambda *_: client.close())
+try:
+    {PHASES[name].code}
+except SessionClosedError:
+    pass
+"""
+    silence = Silence(name, source, run, emulator, proxy)
+    silence.program.signal(signal.SIGTERM)
+    status, _, err = silence.program.ended(OBEYED)
+    assert (status, err) == (0, "")
+
+
 def test_two_ctrl_c_in_a_row_are_no_worse_than_one(
     run: Callable[..., Program], emulator: Emulator, proxy: FaultProxy
 ) -> None:
