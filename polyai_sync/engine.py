@@ -401,11 +401,11 @@ class Engine:
                 connection.write(frame, Deadline.after(self.services.settings.timeouts.connect))
                 written = True
             except PolyAIError:
-                pass  # as with any frame that was not written
+                pass  # the session's thread meets the drop, and tells of it
             finally:
                 if writing:
                     if connection is not None and not written:
-                        connection.close()  # the session's thread meets the drop, and tells of it
+                        connection.close()
                     with self.lock:
                         self.writing = False
                         if written:
