@@ -11,7 +11,7 @@ import types
 import pytest
 
 from polyai_sync.errors import PluginError, ServerError
-from polyai_sync.hooks import PluginInfo, hookimpl
+from polyai_sync.hooks import PluginInfo, hookimpl, only_if
 from polyai_sync.plugin_host import PluginHost
 
 BUNDLED = ["backoff", "logging", "reconnect"]
@@ -97,6 +97,38 @@ def test_every_host_has_plugins_of_its_own():
 
 
 # --- other distributions' entry points ---
+
+
+def loud_if(condition, name="sometimes"):
+    class Sometimes(Named):
+        @hookimpl
+        @only_if(condition)
+        def on_event(self):
+            raise AssertionError("only looked at")
+
+    return Sometimes(name)
+
+
+def test_a_hook_that_nobody_implements_is_unheard():
+    assert "on_event" in host().unheard()
+    assert "on_event" not in host(Hooked()).unheard()
+
+
+def test_a_hook_whose_only_implementation_is_off_is_unheard_as_long_as_it_is():
+    on = False
+    built = host(loud_if(lambda: on))
+    assert "on_event" in built.unheard()
+    on = True
+    assert "on_event" not in built.unheard()
+
+
+def test_a_hook_is_heard_where_one_of_its_implementations_is_on():
+    assert "on_event" not in host(loud_if(lambda: False, "off"), loud_if(lambda: True, "on")).unheard()
+    assert "on_event" not in host(loud_if(lambda: False), Hooked()).unheard()
+
+
+def test_a_condition_that_raises_hides_nothing():
+    assert "on_event" not in host(loud_if(lambda: 1 / 0)).unheard()
 
 
 @pytest.fixture

@@ -19,13 +19,14 @@ from polyai_sync import (
     SessionStatus,
     hookimpl,
 )
-from polyai_sync.hooks import OBSERVERS, POLICIES
+from polyai_sync.hooks import OBSERVERS, POLICIES, only_if
 from polyai_sync.messages import Delivery, EndReason
 from polyai_sync.testing import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from polyai_sync.events import Event
     from polyai_sync.messages import Message
 
 
@@ -377,3 +378,28 @@ class TestErrorsOfCalls:
         error = raised(waiting.result)
         assert isinstance(error.__cause__, PolyAIError)
         assert error.__cause__.code == "client.connection_dropped"
+
+
+def test_a_hook_that_is_switched_on_hears_what_comes_from_then_on(bench: Bench) -> None:
+    log = logging.getLogger("tests.only-if")
+    log.setLevel(logging.INFO)
+    heard: list[str] = []
+
+    class Trace:
+        @hookimpl
+        @only_if(lambda: log.isEnabledFor(logging.DEBUG))
+        def on_event(self, event: Event) -> None:
+            heard.append(event.type)
+
+    session = started(bench, plugins=[Trace(), bench.backoff, bench.reconnect])
+    session.ask("one")
+    assert heard == []
+    log.setLevel(logging.DEBUG)
+    try:
+        session.ask("two")
+    finally:
+        log.setLevel(logging.INFO)
+    assert heard[0] == "EVENT_TYPE_USER_MESSAGE"
+    kept = list(heard)
+    session.ask("three")
+    assert heard == kept
