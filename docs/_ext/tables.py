@@ -13,6 +13,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
+import bench_figures
 from docutils import nodes
 
 import polyai_sync
@@ -230,6 +231,7 @@ PARTS: dict[str, Callable[[], Iterator[str]]] = {
     "faults": faults,
     "soak": soak,
     "partition": partition,
+    **bench_figures.PARTS,
 }
 
 

@@ -1,0 +1,58 @@
+"""The page on performance shows a run of every benchmark, and says why where a goal is not reached."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+
+import pytest
+from pages import ROOT
+
+sys.path += [str(ROOT), str(ROOT / "docs" / "_ext")]
+
+import bench_figures
+
+from bench.__main__ import benches
+
+PAGE = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+TEXT = bench_figures.DATA.read_text(encoding="utf-8")
+FIGURES = json.loads(TEXT)["benches"]
+
+
+@pytest.mark.parametrize("name", [name for name in benches() if name != "instructions"])
+def test_every_benchmark_was_run_and_gave_figures(name):
+    assert all(rounds for rounds in FIGURES[name]["rounds"].values())
+    assert all(verdict["verdict"] != "FAILED" for verdict in FIGURES[name]["verdicts"])
+
+
+@pytest.mark.parametrize("name", bench_figures.PARTS)
+def test_every_part_is_made_and_stands_on_the_page(name):
+    assert "".join(bench_figures.PARTS[name]()).strip()
+    assert f"<!-- made: {name} -->" in PAGE
+
+
+def test_every_plot_is_there():
+    text = "\n".join(line for part in bench_figures.PARTS.values() for line in part())
+    plots = re.findall(r"\]\(([\w/.-]+\.svg)\)", text)
+    assert len(plots) == 6
+    assert [plot for plot in plots if not (ROOT / "docs" / plot).exists()] == []
+
+
+def test_a_goal_that_is_not_reached_is_told_with_its_reason(monkeypatch):
+    missed = {
+        "id": "P3", "what": "a thing", "measured": "12 µs", "against": "-", "ratio": [1.2, 1.1, 1.3], "goal": "1",
+        "limit": "1.1", "verdict": "NOT ACCEPTABLE",
+    }  # fmt: skip
+    reached = {**missed, "id": "P4", "verdict": "reached"}
+    monkeypatch.setattr(bench_figures, "document", lambda: {"benches": {"p03": {"verdicts": [missed, reached]}}})
+    (told,) = [line for line in bench_figures.reasons() if line]
+    assert told == f"- **P3, a thing**: 20% over. {bench_figures.REASONS['P3']}"
+
+
+def test_there_is_a_reason_ready_for_every_goal():
+    assert list(bench_figures.REASONS) == [f"P{number}" for number in range(1, 13)]
+
+
+def test_no_path_of_the_machine_is_told():
+    assert not re.search(r'"[^"]*(/home/|/root/|/tmp/|/work/|/Users/)', TEXT)
