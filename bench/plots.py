@@ -6,7 +6,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from bench.services import MissingPackageError
-from bench.table import OURS, Bench, Curves, Rounds
+from bench.table import OURS, Bench, Curves, Rounds, called
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,7 +45,7 @@ def draw(benches: dict[str, tuple[Bench, Rounds]], folder: Path) -> list[Path]:
             figure.savefig(written[-1], metadata={"Date": None})
             plt.close(figure)
     for group, members in groups.items():
-        heights = [1.0 + 0.34 * len(bench.variants) for bench, _ in members]
+        heights = [1.0 + 0.34 * len(_rows(bench, rounds)) for bench, rounds in members]
         figure, axes = plt.subplots(
             len(members), 1, figsize=(9, sum(heights)), squeeze=False, height_ratios=heights, layout="constrained"
         )
@@ -68,9 +68,9 @@ def _curves(plt: Any, curves: Curves, series: list[dict[str, float]]) -> Any:
         for metric, colour in zip(metrics, (_MINE, _OTHERS), strict=False):
             values = [one[metric] for one in series]
             axis.plot([one[curves.x] for one in series], values, color=colour, marker="." if curves.log else "")
-        axis.set_title(", ".join(metrics), loc="left", fontsize=10)
+        axis.set_title(", ".join(map(called, metrics)), loc="left", fontsize=10)
         if len(metrics) > 1:
-            axis.legend(axis.get_lines(), metrics, fontsize=8, frameon=False)
+            axis.legend(axis.get_lines(), list(map(called, metrics)), fontsize=8, frameon=False)
         if curves.log:
             axis.set_xscale("log")
             axis.set_yscale("log")
@@ -81,16 +81,21 @@ def _curves(plt: Any, curves: Curves, series: list[dict[str, float]]) -> Any:
     return figure
 
 
-def _bars(axis: Any, bench: Bench, rounds: Rounds) -> None:
+def _rows(bench: Bench, rounds: Rounds) -> list[tuple[str, list[float]]]:
+    """The variants that have the figure, and what each round gave."""
     rows = [
         (variant.name, [figures[bench.main] for figures in rounds.get(variant.name, []) if bench.main in figures])
         for variant in reversed(bench.variants)
     ]
-    rows = [(name, values) for name, values in rows if values]
+    return [(name, values) for name, values in rows if values]
+
+
+def _bars(axis: Any, bench: Bench, rounds: Rounds) -> None:
+    rows = _rows(bench, rounds)
     for place, (name, values) in enumerate(rows):
         axis.barh(place, median(values), color=_MINE if name.startswith(OURS) else _OTHERS, height=0.7)
         axis.plot(values, [place] * len(values), ".", color=_DOTS, markersize=4, alpha=0.6)
     axis.set_yticks(range(len(rows)), [name for name, _ in rows])
-    axis.set_title(f"{bench.name.upper()}: {bench.title}, {bench.main}", loc="left", fontsize=10)
+    axis.set_title(f"{bench.title}: {called(bench.main)}", loc="left", fontsize=10)
     axis.set_xlim(left=0)
     axis.spines[["top", "right"]].set_visible(False)

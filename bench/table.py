@@ -23,6 +23,7 @@ __all__ = [
     "Rounds",
     "Variant",
     "Verdict",
+    "called",
     "numbers",
     "shown",
     "summary",
@@ -80,6 +81,7 @@ class Goal:
         limit: The ratio above which it is not acceptable.
         ours: The variant that is compared.
         against_metric: The other figure's name, if it is another.
+        named: What the other figure is called, where the variant's name does not say it.
         times: How often the other figure counts.
         judged: ``False``: the ratio is told, and no goal is set for it.
     """
@@ -92,6 +94,7 @@ class Goal:
     limit: float
     ours: str = OURS
     against_metric: str = ""
+    named: str = ""
     times: float = 1.0
     judged: bool = True
 
@@ -103,9 +106,9 @@ class Goal:
             for mine, theirs in zip(rounds.get(self.ours, []), rounds.get(self.against, []), strict=False)
             if self.metric in mine and other in theirs
         ]
-        against = self.against if self.times == 1 else f"{self.times:g} x {self.against}"
-        if self.ours == self.against:
-            against = other
+        against = self.named or self.against
+        if self.times != 1:
+            against = f"{self.times:g} x {against}"
         if not pairs:
             return self._verdict("-", against, None, FAILED)
         ratios = [mine / theirs for mine, theirs in pairs]
@@ -215,8 +218,17 @@ def unit(metric: str) -> str:
 
 def shown(metric: str, value: float) -> str:
     """A figure with its unit."""
+    if unit(metric) == "µs" and abs(value) >= 1000:
+        return shown("ms", value / 1000)
     digits = 0 if abs(value) >= 1000 else 1 if abs(value) >= 10 else 2
     return f"{value:,.{digits}f} {unit(metric)}".rstrip()
+
+
+def called(metric: str) -> str:
+    """What a figure is called where people read it, with its unit."""
+    if not unit(metric):
+        return metric.replace("_", " ")
+    return f"{metric.rpartition('_')[0].replace('_', ' ').replace('cpu', 'CPU')}, {unit(metric)}".removeprefix(", ")
 
 
 def summary(values: list[float]) -> dict[str, float]:

@@ -91,19 +91,19 @@ def machine() -> Iterator[str]:
 
 def goals() -> Iterator[str]:
     """Each goal with what came of it."""
-    yield "| | | measured | against | ratio | goal | limit | |\n| --- | --- | --- | --- | --- | --- | --- | --- |"
-    for name, one in _verdicts():
-        ratio = "" if one["ratio"] is None else "**{:.2f}** ({:.2f} to {:.2f})".format(*one["ratio"])
+    yield "| | measured | against | ratio | goal, limit | |\n| --- | --- | --- | --- | --- | --- |"
+    for one in _verdicts():
+        ratio = "" if one["ratio"] is None else "**{:.2f}** ({:.2f}&nbsp;to&nbsp;{:.2f})".format(*one["ratio"])
         word = f"**{one['verdict']}**" if one["verdict"] in {TOO_SLOW, FAILED} else one["verdict"]
-        if name not in {"scale", "limits"}:
-            cells = (one["id"], one["what"], one["measured"], one["against"], ratio, one["goal"], one["limit"], word)
-            yield f"| {' | '.join(cells)} |"
+        wanted = "" if one["goal"] == "-" else f"{one['goal']}, {one['limit']}"
+        what = f"**{one['id']}** {one['what']}"
+        yield f"| {' | '.join((what, one['measured'], one['against'], ratio, wanted, word))} |"
     yield ""
 
 
 def reasons() -> Iterator[str]:
     """Each goal that is not reached: by how much, and why."""
-    missed = [one for _, one in _verdicts() if one["verdict"] not in {REACHED, TOLD}]
+    missed = [one for one in _verdicts() if one["verdict"] not in {REACHED, TOLD}]
     if not missed:
         yield "Every goal is reached.\n"
     for one in missed:
@@ -112,10 +112,10 @@ def reasons() -> Iterator[str]:
     yield ""
 
 
-def _verdicts() -> Iterator[tuple[str, dict[str, Any]]]:
-    for name, bench in document()["benches"].items():
-        for verdict in bench["verdicts"]:
-            yield name, verdict
+def _verdicts() -> list[dict[str, Any]]:
+    """Of the numbered goals, in their order."""
+    found = [one for bench in document()["benches"].values() for one in bench["verdicts"] if one["id"] in REASONS]
+    return sorted(found, key=lambda one: list(REASONS).index(one["id"]))
 
 
 def group(name: str) -> Iterator[str]:
@@ -127,14 +127,18 @@ def group(name: str) -> Iterator[str]:
 
 
 def _table(bench: dict[str, Any]) -> Iterator[str]:
-    yield f"**{bench['title'][0].upper()}{bench['title'][1:]}**\n"
-    taken = {variant: rounds for variant, rounds in bench["rounds"].items() if rounds}
-    metrics = list(dict.fromkeys(metric for rounds in taken.values() for metric in numbers(rounds[0])))
-    yield f"| | {' | '.join(map(_label, metrics))} |\n| --- |{' --- |' * len(metrics)}"
-    for variant, rounds in taken.items():
-        cells = [_cell(metric, [one[metric] for one in rounds if metric in one]) for metric in metrics]
-        yield f"| {variant} | {' | '.join(cells)} |"
-    yield f"\n{bench['note']}\n"
+    title = bench["title"]
+    yield f"**{title[0].upper() + title[1:] if title.split()[0].isalpha() else title}**\n"
+    alike: dict[tuple[str, ...], dict[str, list[dict[str, Any]]]] = {}
+    for variant, rounds in bench["rounds"].items():
+        if rounds:
+            alike.setdefault(tuple(numbers(rounds[0])), {})[variant] = rounds
+    for metrics, taken in alike.items():  # what has other figures stands in another table
+        yield f"| | {' | '.join(map(_label, metrics))} |\n| --- |{' --- |' * len(metrics)}"
+        for variant, rounds in taken.items():
+            yield f"| {variant} | {' | '.join(_cell(name, [one[name] for one in rounds]) for name in metrics)} |"
+        yield ""
+    yield f"{bench['note']}\n"
 
 
 def _label(metric: str) -> str:
@@ -143,13 +147,11 @@ def _label(metric: str) -> str:
 
 
 def _cell(metric: str, values: list[float]) -> str:
-    if not values:
-        return ""
     told = summary(values)
     median = shown(metric, told["median"])
-    if len(values) == 1 or told["q1"] == told["q3"]:
+    if len(values) == 1 or told["q1"] == told["q3"] or told["q3"] >= 1000:
         return median
-    return f"{median} ({told['q1']:.3g} to {told['q3']:.3g})" if told["q3"] < 1000 else median
+    return f"{median} ({told['q1']:.3g}&nbsp;to&nbsp;{told['q3']:.3g})"
 
 
 def steady() -> Iterator[str]:

@@ -66,9 +66,18 @@ def test_goal_may_count_the_other_several_times():
 
 
 def test_goal_may_compare_two_figures_of_one_variant():
-    goal = Goal(id="P0", what="late", metric="late_us", against=OURS, against_metric="early_us", goal=1.0, limit=1.1)
+    goal = Goal(
+        id="P0",
+        what="late",
+        metric="late_us",
+        against=OURS,
+        against_metric="early_us",
+        named="early",
+        goal=1.0,
+        limit=1.1,
+    )
     verdict = goal.judge({OURS: [{"late_us": 2.1, "early_us": 2.0}]})
-    assert (verdict.verdict, verdict.against) == (ACCEPTABLE, "early_us 2.00 µs")
+    assert (verdict.verdict, verdict.against) == (ACCEPTABLE, "early 2.00 µs")
 
 
 def test_what_could_not_be_measured_failed():
@@ -83,6 +92,7 @@ def test_best_rounds_are_compared_whichever_they_are():
 def test_figures_are_shown_with_the_unit_their_name_ends_with():
     assert shown("cpu_us", 3.14159) == "3.14 µs"
     assert shown("session_kib", 31.44) == "31.4 KiB"
+    assert shown("p99_us", 12_345.0) == "12.3 ms"
     assert shown("p99_ms", 1234.5) == "1,234 ms"
     assert shown("threads", 2_001) == "2,001"
     assert shown("events_per_second", 12.0) == "12.0"
