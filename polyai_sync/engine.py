@@ -73,6 +73,7 @@ class Engine:
         leash: Holds the connections that are being opened and the requests under way, likewise.
         writing: Some thread writes frames, or keeps them back.
         polling: The session's thread waits on its socket, at most until ``polling_until``.
+        due_moved: May the conversation have something to do before that?
         stopped: The connection was closed on this side.
         given_up: No more attempts are made to reconnect.
         exiting: The interpreter is at its end.
@@ -107,6 +108,7 @@ class Engine:
         self.writing = False
         self.polling = False
         self.polling_until = math.inf
+        self.due_moved = True
         self.stopped = False
         self.given_up = False
         self.exiting = False
@@ -202,6 +204,7 @@ class Engine:
         """
         try:
             with self.lock:
+                self.due_moved = True
                 result = action(self.conversation, time.monotonic())
                 self.commit(wake=not waits)
         finally:

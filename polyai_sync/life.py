@@ -129,6 +129,7 @@ class Life:
                 connection = self._engine.connection
                 if self._engine.stopped or connection is None or self._engine.conversation.over:
                     return None
+                self._engine.due_moved = True
                 timeout = self._begin_wait()
             error = self._read_quietly(connection, timeout)
             self._engine.follow_up()
@@ -141,10 +142,12 @@ class Life:
     def _begin_wait(self) -> float | None:
         """With the lock held: from here on the thread waits, and whoever moves the next deadline forward wakes it."""
         engine = self._engine
-        due = engine.conversation.due()
+        if engine.due_moved:  # else it is the same, or later: then there is nothing to do at it but to look again
+            due = engine.conversation.due()
+            engine.polling_until = math.inf if due is None else due
+            engine.due_moved = False
         engine.polling = True
-        engine.polling_until = math.inf if due is None else due
-        return None if due is None else max(0.0, due - time.monotonic())
+        return None if engine.polling_until == math.inf else max(0.0, engine.polling_until - time.monotonic())
 
     def _read_quietly(self, connection: WebSocketConnection, timeout: float | None) -> ConnectionDroppedError | None:
         """Read for as long as nothing but reading has to be done; returns why the socket is gone, if it is.
@@ -172,10 +175,11 @@ class Life:
                 now = time.monotonic()
                 conversation.notices.unheard = engine.services.host.unheard()
                 if frames:
-                    conversation.receive_all(frames, now)
+                    engine.due_moved = conversation.receive_all(frames, now) or engine.due_moved
                 elif readable and error is None:
                     conversation.heard(now)
                 if now >= engine.polling_until:
+                    engine.due_moved = True
                     conversation.tick(now)
                     if error is None and conversation.is_dead(now):
                         error = ConnectionDroppedError("Nothing was heard from the server for 2.5 heartbeat intervals")

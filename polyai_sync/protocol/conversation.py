@@ -234,25 +234,33 @@ class Conversation:
         """A text frame came."""
         self.receive_all((text,), now)
 
-    def receive_all(self, texts: Iterable[str], now: float) -> None:
-        """Text frames came, one behind the other: conclusions are drawn once."""
+    def receive_all(self, texts: Iterable[str], now: float) -> bool:
+        """Text frames came, one behind the other: conclusions are drawn once.
+
+        Returns:
+            May a deadline have come nearer? Not where messages that grow just went on, as they do most of the time.
+        """
         self.connection.heard(now)
         if self.over:
-            return
+            return True
         replayed = not self._fresh or self.connection.number > 1
+        more = False
         for text in texts:
             if self.end_reason is not None:
-                return
+                return True
             events, problems, batch, sequence = decode(text, replayed=replayed)
             if batch:
                 self._replay.batch(now)
                 if sequence is not None:
                     self.ledger.envelope(sequence)
             for event in events:
-                self._take(event, now, live=not batch)
+                more = self._take(event, now, live=not batch) or more
             if problems:
                 self.report(ProtocolError(_joined_up(problems), surface="websocket"))
-        self._settle(now)
+        if more or not self._replay.over:
+            self._settle(now)
+            return True
+        return False
 
     @property
     def busy(self) -> bool:
@@ -420,22 +428,23 @@ class Conversation:
 
     # --- events ---
 
-    def _take(self, event: Event, now: float, *, live: bool) -> None:
+    def _take(self, event: Event, now: float, *, live: bool) -> bool:
+        """Take in an event; did more happen than that a message went on?"""
         if self.end_reason is not None:
-            return  # nothing follows the end
+            return True  # nothing follows the end
         kind = type(event)
         new = self.ledger.admit(event)
         if isinstance(event, Heartbeat):
             if live:
                 self.connection.heartbeat(event)
-            return
+            return True
         if not new:
-            return
+            return False
         old = event.sequence is not None and event.sequence <= self._old_until
         self._events.append(event)
         if not old:
             self.notices.tell("on_event", event)
-        self.scene.take(event, now, old=old)
+        went_on = self.scene.take(event, now, old=old)
         if (react := REACTIONS.get(kind)) is not None:
             react(self, event, now, old)
         elif kind in _AGENTS_WORDS:
@@ -444,6 +453,7 @@ class Conversation:
                 self.attempts.spoke()
         if live and not self._replay.over and kind is not SessionStart:
             self._replay.live_event()
+        return not went_on
 
     # --- consequences ---
 

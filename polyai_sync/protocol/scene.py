@@ -86,10 +86,15 @@ class Scene:
         """The transcript, with the messages that have no receipt yet at its end."""
         return self._transcript.view((stream.message() for stream in self._streams), unsettled)
 
-    def take(self, event: Event, now: float, *, old: bool) -> None:
-        """Take in an event."""
+    def take(self, event: Event, now: float, *, old: bool) -> bool:
+        """Take in an event; was it just the next piece of a message that grows?"""
         self._births += 1
         kind = type(event)
+        if isinstance(event, PolyAgentMessageChunk):
+            stream = self._streams.follow(event, old=old)
+            if stream is not None:
+                self._grows(stream, now)
+                return True
         if (say := _WORDS.get(kind)) is not None:
             say(self, event, now, old)
         elif not old:
@@ -98,6 +103,7 @@ class Scene:
             elif kind in _ACTIVITY and (turn := self._lines.active) is not None:
                 turn.activity(now)
             self._advance_handoff(event, now)
+        return False
 
     def user_message(self, message: Message, *, old: bool = False) -> None:
         """A user's message is settled, ours or another connection's; one whose id is known is no second message."""
@@ -170,9 +176,6 @@ class Scene:
     # --- what is said ---
 
     def _chunk(self, event: PolyAgentMessageChunk, now: float, old: bool) -> None:
-        if (stream := self._streams.follow(event, old=old)) is not None:
-            self._grows(stream, now)
-            return
         place = self._transcript.find("agent", event.message_id)
         if place is not None and place.message.complete:
             self._transcript.began(place, event.sequence)
