@@ -78,7 +78,7 @@ def _threads_allowed() -> float:
     return float(min(threads, mappings // 2))
 
 
-def flow(url: str, flow_sessions: int, first: int, seconds: float, **_: Any) -> dict[str, Any]:
+def flow(url: str, flow_sessions: int, first: int, flow_seconds: float = 10.0, **_: Any) -> dict[str, Any]:
     """More and more events a second, one at a time to one session after the other, until the process is full."""
     raise_descriptors()
     seen: list[tuple[int, int]] = []
@@ -90,8 +90,8 @@ def flow(url: str, flow_sessions: int, first: int, seconds: float, **_: Any) -> 
     while True:
         seen.clear()
         cpu, began = time.process_time(), time.monotonic()
-        paced = requests.post(f"{url}/paced-{rate}-{seconds}", timeout=60 + seconds).json()
-        while len(seen) < paced["written"] and time.monotonic() < began + 60 + seconds:
+        paced = requests.post(f"{url}/paced-{rate}-{flow_seconds}", timeout=60 + flow_seconds).json()
+        while len(seen) < paced["written"] and time.monotonic() < began + 60 + flow_seconds:
             time.sleep(0.01)
         cpu, wall = time.process_time() - cpu, time.monotonic() - began
         if len(seen) < paced["written"]:
@@ -176,9 +176,17 @@ BENCH = Bench(
         "interval": 30,
         "flow_sessions": 1_000,
         "first": 1_000,
+        "flow_seconds": 10.0,
         "descriptors": 0,
     },
-    quick={"sessions": 800, "seconds": 12.0, "interval": 5, "flow_sessions": 200, "descriptors": 2_000},
+    quick={
+        "sessions": 800,
+        "seconds": 12.0,
+        "interval": 5,
+        "flow_sessions": 200,
+        "flow_seconds": 5.0,
+        "descriptors": 2_000,
+    },
     judge=judge,
     rounds=1,
     limit=900.0,

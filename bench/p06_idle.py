@@ -136,5 +136,5 @@ BENCH = Bench(
     judge=judge,
     rounds=1,
     limit=600.0,
-    note="With --quick far fewer sessions beat every 5 s: look at the trend alone.",
+    note="In a quick run far fewer sessions beat every 5 s: look at the trend alone.",
 )

@@ -220,6 +220,8 @@ def shown(metric: str, value: float) -> str:
     """A figure with its unit."""
     if unit(metric) == "µs" and abs(value) >= 1000:
         return shown("ms", value / 1000)
+    if not unit(metric) and value == int(value):
+        return f"{value:,.0f}"
     digits = 0 if abs(value) >= 1000 else 1 if abs(value) >= 10 else 2
     return f"{value:,.{digits}f} {unit(metric)}".rstrip()
 

@@ -14,10 +14,13 @@ sys.path.append(str(DOCS.parent))  # the benchmarks are no part of the package
 from bench.table import FAILED, REACHED, TOLD, TOO_SLOW, numbers, shown, summary, unit  # noqa: E402 - found by the line above
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 DATA = DOCS / "_data" / "bench.json"
 PLOTS = "_static/performance"
+
+#: Columns that a page has room for; a table with more figures stands upright.
+WIDEST = 5
 
 #: Why a goal is not reached, where it is not. The page cannot be built without a reason for each.
 REASONS = {
@@ -53,6 +56,7 @@ LABELS = {
     "p99_ms": "p99",
     "worst_p99_ms": "p99 of the worst sample",
     "until_all_ms": "until all were told",
+    "asked": "sessions asked for",
     "alive": "sessions alive in the end",
     "said": "messages sent",
     "unsettled": "… without an outcome",
@@ -134,11 +138,17 @@ def _table(bench: dict[str, Any]) -> Iterator[str]:
         if rounds:
             alike.setdefault(tuple(numbers(rounds[0])), {})[variant] = rounds
     for metrics, taken in alike.items():  # what has other figures stands in another table
-        yield f"| | {' | '.join(map(_label, metrics))} |\n| --- |{' --- |' * len(metrics)}"
+        rows = [["", *map(_label, metrics)]]
         for variant, rounds in taken.items():
-            yield f"| {variant} | {' | '.join(_cell(name, [one[name] for one in rounds]) for name in metrics)} |"
-        yield ""
+            rows.append([variant, *(_cell(name, [one[name] for one in rounds]) for name in metrics)])
+        yield from _rows(rows if len(metrics) <= WIDEST else list(zip(*rows, strict=True)))
     yield f"{bench['note']}\n"
+
+
+def _rows(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    yield f"| {' | '.join(rows[0])} |\n|{' --- |' * len(rows[0])}"
+    yield from (f"| {' | '.join(row)} |" for row in rows[1:])
+    yield ""
 
 
 def _label(metric: str) -> str:

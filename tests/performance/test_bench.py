@@ -95,7 +95,8 @@ def test_figures_are_shown_with_the_unit_their_name_ends_with():
     assert shown("p99_us", 12_345.0) == "12.3 ms"
     assert shown("p99_ms", 1234.5) == "1,234 ms"
     assert shown("threads", 2_001) == "2,001"
-    assert shown("events_per_second", 12.0) == "12.0"
+    assert shown("events_per_second", 12.0) == "12"
+    assert shown("events_per_second", 12.34) == "12.3"
 
 
 def test_numbers_are_neither_words_nor_samples():
