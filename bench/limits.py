@@ -78,7 +78,7 @@ def _threads_allowed() -> float:
     return float(min(threads, mappings // 2))
 
 
-def flow(url: str, flow_sessions: int, first: int, flow_seconds: float = 10.0, **_: Any) -> dict[str, Any]:
+def flow(url: str, flow_sessions: int, first: int, flow_seconds: float, **_: Any) -> dict[str, Any]:
     """More and more events a second, one at a time to one session after the other, until the process is full."""
     raise_descriptors()
     seen: list[tuple[int, int]] = []

@@ -56,3 +56,30 @@ def test_there_is_a_reason_ready_for_every_goal():
 
 def test_no_path_of_the_machine_is_told():
     assert not re.search(r'"[^"]*(/home/|/root/|/tmp/|/work/|/Users/)', TEXT)
+
+
+@pytest.fixture
+def full():
+    """The figures, if they are from a full run; a short one shows that the page works, and no more."""
+    short = [name for name, one in FIGURES.items() if one["quick"]]
+    if short:
+        pytest.skip(f"the last run was a short one: {', '.join(short)}")
+    return FIGURES
+
+
+def test_no_goal_is_missed_by_more_than_is_acceptable(full):
+    found = [verdict for one in full.values() for verdict in one["verdicts"]]
+    assert {f"P{number}" for number in range(1, 13)} <= {verdict["id"] for verdict in found}
+    assert [verdict for verdict in found if verdict["verdict"] == "NOT ACCEPTABLE"] == []
+
+
+def test_two_thousand_conversations_were_held_for_ten_minutes(full):
+    ((figures,),) = full["scale"]["rounds"].values()
+    assert figures["sessions"] >= 2_000
+    assert figures["minutes"] >= 10
+    assert [figures[name] for name in ("missed", "failed", "unsettled")] == [0, 0, 0]
+
+
+def test_a_session_of_a_hundred_thousand_events_stayed_flat(full):
+    for figures in full["p12"]["rounds"]["events of no message"]:
+        assert figures["late_mib"] <= figures["full_mib"] * 1.1
