@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from polyai_sync.calls import UNSET, Timeout, deadline_of, total
 from polyai_sync.config import Secret, Timeouts, resolve_settings
-from polyai_sync.engine import Engine, Services
+from polyai_sync.engine import Engine, Services, exhausted
 from polyai_sync.errors import ConfigurationError, PolyAIError, SessionClosedError
 from polyai_sync.hooks import PluginInfo, RateLimit
 from polyai_sync.opening import new_correlation_id, retrying
@@ -267,18 +267,21 @@ class Client:
     def _session(
         self, conversation: Conversation, *, streaming: bool, state: SessionState | None, deadline: Deadline
     ) -> Session:
-        session = Session(
-            self._services,
-            conversation,
-            streaming=streaming,
-            identity=(state.session_id, Secret(state.access_token)) if state else None,
-            created_at=state.created_at if state else None,
-            deadline=deadline,
-            left=self._forget,
-        )
         with self._lock:
             if self._closed:
                 raise SessionClosedError("The client is closed; make another one", surface="client", resolution="")
+            try:
+                session = Session(
+                    self._services,
+                    conversation,
+                    streaming=streaming,
+                    identity=(state.session_id, Secret(state.access_token)) if state else None,
+                    created_at=state.created_at if state else None,
+                    deadline=deadline,
+                    left=self._forget,
+                )
+            except OSError as error:
+                raise exhausted("descriptors", error) from error
             self._engines.add(session._engine)
         return session
 

@@ -57,10 +57,10 @@ class Connector:
         if now < self._renew_at:
             return
         with engine.lock:
-            if engine.writing or not engine.conversation.quiet:
+            if engine.writer.busy or not engine.conversation.quiet:
                 return
             self._renew_at = now + RENEW_AGAIN
-            engine.writing = True  # what is sent now waits for the new socket: the old one would leave it in doubt
+            engine.writer.busy = True  # what is sent now waits for the new socket: the old one would leave it in doubt
         try:
             connection, cursor = self._shake_hands(Deadline.after(engine.services.settings.timeouts.connect), None)
         except PolyAIError as error:
@@ -69,7 +69,7 @@ class Connector:
             self._replace(connection, cursor, time.monotonic() - now)
         finally:
             with engine.lock:
-                engine.writing = False
+                engine.writer.busy = False
             engine.follow_up()
 
     def _replace(self, connection: WebSocketConnection, cursor: int, seconds: float) -> None:

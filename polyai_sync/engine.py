@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import frozen
 
-from polyai_sync.errors import PolyAIError, ReentrantCallError
+from polyai_sync.errors import ConnectionFailedError, PolyAIError, ReentrantCallError
 from polyai_sync.event_log import EventLog
+from polyai_sync.frame_writer import FrameWriter
 from polyai_sync.hook_queue import HookQueue
 from polyai_sync.transport.deadline import Deadline
 from polyai_sync.transport.leash import Leash
@@ -40,6 +41,16 @@ T = TypeVar("T")
 
 class Stopped(Exception):  # noqa: N818 - it only leads out of a wait
     """The session is not wanted any longer."""
+
+
+def exhausted(what: str, error: Exception) -> ConnectionFailedError:
+    """The process has no more of what a session needs."""
+    return ConnectionFailedError(
+        f"This process is out of {what}, of which each open session takes one or two ({error})",
+        code="client.connect_failed",
+        surface="client",
+        resolution="Close sessions, or allow the process more (ulimit -n, ulimit -u, the container's limits).",
+    )
 
 
 @frozen(kw_only=True)
@@ -71,7 +82,7 @@ class Engine:
         generation: How many sockets there have been.
         dialled: A connection whose handshake is under way, so that `close` can cut it short.
         leash: Holds the connections that are being opened and the requests under way, likewise.
-        writing: Some thread writes frames, or keeps them back.
+        writer: Writes the frames that wait.
         polling: The session's thread waits on its socket, at most until ``polling_until``.
         due_moved: May the conversation have something to do before that?
         stopped: The connection was closed on this side.
@@ -105,7 +116,7 @@ class Engine:
         self.generation = 0
         self.dialled: Dialled | None = None
         self.leash = Leash()
-        self.writing = False
+        self.writer = FrameWriter(self)
         self.polling = False
         self.polling_until = math.inf
         self.due_moved = True
@@ -170,8 +181,11 @@ class Engine:
         with self.lock:
             if not self.stopped:
                 thread = threading.Thread(target=run, name=self.thread_name, daemon=True)
-                thread.start()  # noted once it runs: Ctrl-C may come in between, and nobody can join what never began
-                self._thread = thread
+                try:
+                    thread.start()
+                except RuntimeError as error:
+                    raise exhausted("threads", error) from error
+                self._thread = thread  # once it runs: Ctrl-C may come in between, and nobody can join what never began
 
     def run_apart(self, work: Callable[[], None]) -> None:
         """Run ``work`` on a thread that ends with it, and wait for it.
@@ -189,7 +203,10 @@ class Engine:
                 errors.append(error)
 
         thread = threading.Thread(target=run, name=f"{self.thread_name}-opening", daemon=True)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError as error:
+            raise exhausted("threads", error) from error
         thread.join()
         if errors:
             raise errors.pop()
@@ -329,7 +346,7 @@ class Engine:
         self.changed = threading.Condition(self.lock)
         self.hooks = HookQueue(self._wake)
         self.forked = self.stopped = True
-        self.writing = False
+        self.writer = FrameWriter(self)
         connection, self.connection = self.connection, None
         if connection is not None:
             connection.abandon()
@@ -382,37 +399,8 @@ class Engine:
     def follow_up(self) -> None:
         """Without the lock: write what is to be written, run the hooks."""
         if self.conversation.busy:
-            self._flush()
+            self.writer.flush()
         self.hooks.drain()
-
-    def _flush(self) -> None:
-        """Write the frames that wait, unless another thread is at it."""
-        while True:
-            connection = None
-            writing = written = False
-            try:  # from here on: an interrupt anywhere must not leave `writing` set, nor a frame in nobody's hands
-                with self.lock:
-                    connection = self.connection
-                    if connection is None or self.writing:
-                        return
-                    writing = self.writing = True
-                    taken = self.conversation.take_frame(time.monotonic())
-                    if taken is None:
-                        writing = self.writing = False
-                        return
-                event, frame = taken
-                connection.write(frame, Deadline.after(self.services.settings.timeouts.connect))
-                written = True
-            except PolyAIError:
-                pass  # the session's thread meets the drop, and tells of it
-            finally:
-                if writing:
-                    if connection is not None and not written:
-                        connection.close()
-                    with self.lock:
-                        self.writing = False
-                        if written:
-                            self.queue("on_send", event)
 
     def _wake(self) -> None:
         """Have the session's thread look again, whatever it waits for."""

@@ -66,7 +66,7 @@ class Life:
             if not isinstance(error, Exception):
                 raise
         finally:
-            self._leave()
+            self.leave()
             self._engine.stay_if_copied()
 
     def _begin(self) -> None:
@@ -95,7 +95,8 @@ class Life:
             self._engine.conversation.given_up(lost, time.monotonic())
             self._engine.commit()
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
+        """Let go of everything, at the end of the thread or where it could not be started."""
         with self._engine.lock:
             connection, self._engine.connection = self._engine.connection, None
         if connection is not None:
@@ -185,12 +186,12 @@ class Life:
                         error = ConnectionDroppedError("Nothing was heard from the server for 2.5 heartbeat intervals")
                 if error is not None:
                     self._drop(error, now)
+                more = engine.stopped or conversation.busy or conversation.notices or not engine.hooks.idle
+                if more or error is not None or self._connector.renewal_due:
+                    engine.commit(wake=False)
+                    return error
                 timeout = self._begin_wait()
                 engine.commit(wake=False)
-                busy = engine.stopped or conversation.busy or not engine.hooks.idle or self._connector.renewal_due
-                if busy or error is not None:
-                    engine.polling = False
-                    return error
 
     def _drop(self, error: ConnectionDroppedError, now: float) -> None:
         """With the lock held: the socket is gone, and the conversation learns of it."""

@@ -457,7 +457,12 @@ class Session:
         """
         engine = self._engine
         arrival = Arrival(self, engine)
-        engine.start(self._life.live)
+        try:
+            engine.start(self._life.live)
+        except PolyAIError as error:
+            engine.report(error)
+            self._life.leave()
+            raise
         try:
             arrival.wait(deadline, lambda _: engine.connected)
             ready = deadline.within(self._timeouts.ready) if phases else deadline

@@ -41,8 +41,8 @@ def run(options: argparse.Namespace, output: Output) -> int:
             if failure is not None:
                 report.add(Finding(name=name, status="not tried"))
                 continue
-            report.begin(name)
             try:
+                report.begin(name)
                 detail, status = examination.run(name), "ok"
             except NotNeeded as reason:
                 detail, status = str(reason), "skipped"

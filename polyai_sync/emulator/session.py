@@ -321,9 +321,10 @@ class Session:
             reason = None
         self.turns.stop()
         self._timer.cancel()
+        self.end_reason = reason  # before a client learns of it, whose test may look
         if "end.close_1000_only" not in taken:
             self.publish("SESSION_END", {"reason": reason})
-        self.ended, self.end_reason = True, reason
+        self.ended = True
         if "end.no_close" not in taken:
             self.drop(1000, "session ended")
         if self.rules.end_retention:

@@ -21,6 +21,9 @@ class Notices:
         self.unheard: frozenset[str] = frozenset()
         """Hooks that nobody listens to at the moment: nothing is noted for them."""
 
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
     def tell(self, hook: str, *arguments: Any) -> None:
         """Plugins are to be told."""
         if hook in self.unheard:

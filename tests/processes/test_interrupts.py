@@ -14,6 +14,7 @@ import pytest
 from fault_kit import Caller
 
 import polyai_sync.engine
+import polyai_sync.frame_writer
 import polyai_sync.hook_queue
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from polyai_sync import Session
 
-OURS = {str(module.__file__) for module in (polyai_sync.engine, polyai_sync.hook_queue)}
+OURS = {str(module.__file__) for module in (polyai_sync.engine, polyai_sync.frame_writer, polyai_sync.hook_queue)}
 
 
 class Interrupted(BaseException):

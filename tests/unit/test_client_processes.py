@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
+from polyai_sync import ConnectionFailedError
 from polyai_sync.messages import EndReason
 from polyai_sync.testing import wait_until
 
@@ -393,3 +396,53 @@ class TestFork:
             print(session.ask("and I").text)
         """)  # fmt: skip
         assert lines == [str([f"You said: job {number}" for number in range(4)]), "You said: and I"]
+
+
+class TestExhaustion:
+    def test_process_without_descriptors_is_told_so_and_recovers(
+        self, bench: Bench, run: Callable[[str], Script]
+    ) -> None:
+        status, out, err = run("""
+            import resource
+            from concurrent.futures import ThreadPoolExecutor
+            from polyai_sync import PolyAIError
+            client = Client("demo-connector-token", "localhost", base_url=sys.argv[1], load_plugins=False)
+            client.start_session().close()
+            hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+            resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+            def open_one(_):
+                try:
+                    return client.start_session()
+                except PolyAIError as error:
+                    return error
+            with ThreadPoolExecutor(8) as pool:
+                results = list(pool.map(open_one, range(60)))
+            opened = [one for one in results if not isinstance(one, PolyAIError)]
+            for session in opened:
+                session.close()
+            print(0 < len(opened) < 60)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            print(client.start_session().ask("still here?").text)
+        """).ended(60)
+        assert (status, err) == (0, "")
+        assert out == "True\nYou said: still here?\n"
+
+    @pytest.mark.parametrize("started", [0, 1])
+    def test_process_without_threads_is_told_so(
+        self, started: int, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        client = bench.client()
+        begin = threading.Thread.start
+        count = itertools.count()
+
+        def start(thread: threading.Thread) -> None:
+            if thread.name.startswith("polyai-") and next(count) >= started:
+                raise RuntimeError("can't start new thread")
+            begin(thread)
+
+        monkeypatch.setattr(threading.Thread, "start", start)
+        with pytest.raises(ConnectionFailedError, match="out of threads"):
+            client.start_session()
+        monkeypatch.undo()
+        assert client.start_session().ask("hello").text == "You said: hello"
+        assert bench.codes.count("client.connect_failed") == 1
