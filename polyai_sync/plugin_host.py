@@ -97,12 +97,13 @@ class PluginHost:
         return tuple(info for _, info in self._accepted.values())
 
     def has(self, hook_name: str) -> bool:
-        """Does any plugin implement the hook? Cheap: it may guard what only a hook needs.
+        """Does any plugin listen to the hook? Cheap: it may guard what only a hook needs.
 
         Raises:
             KeyError: There is no such hook.
         """
-        return self._calls[hook_name] is not None
+        calls = self._calls[hook_name]
+        return calls is not None and (not calls.conditions or any(map(_holds, calls.conditions)))
 
     def unheard(self) -> frozenset[str]:
         """The hooks that no plugin listens to at the moment (see `polyai_sync.hooks.only_if`)."""

@@ -87,6 +87,8 @@ class Conversation:
         self._old_until = -1 if handed_on is None or not history else handed_on
         self._old_streams = state.streams if state else ()
         self._events: list[Event] = []
+        self._agent_heard = False
+        """Has it spoken on this connection, and since it was last asked to join?"""
 
         self.notices = Notices()
         self.ledger = Ledger(None if history else handed_on)
@@ -221,6 +223,7 @@ class Conversation:
     def opened(self, now: float) -> None:
         """The server answered 101."""
         self.failure = None
+        self._agent_heard = False
         self.ledger.opened()
         first = self.connection.number == 0
         resumed = first and not self._fresh and self._old_until < 0 and self.joining.joined
@@ -445,12 +448,15 @@ class Conversation:
         if not old:
             self.notices.tell("on_event", event)
         went_on = self.scene.take(event, now, old=old)
+        if went_on and self._agent_heard:
+            return False
         if (react := REACTIONS.get(kind)) is not None:
             react(self, event, now, old)
         elif kind in _AGENTS_WORDS:
             self.joining.spoke()
             if live:
                 self.attempts.spoke()
+                self._agent_heard = True
         if live and not self._replay.over and kind is not SessionStart:
             self._replay.live_event()
         return not went_on
@@ -481,6 +487,7 @@ class Conversation:
         self.sending.prove_missing()
         if not self.end_request.made and self.joining.to_be_asked():
             self._outbox.join(now)
+            self._agent_heard = False
 
     def _offline(self, now: float) -> None:
         self.connection.closed(now)

@@ -93,7 +93,8 @@ class Scene:
         if isinstance(event, PolyAgentMessageChunk):
             stream = self._streams.follow(event, old=old)
             if stream is not None:
-                self._grows(stream, now)
+                if self._lines.active is not None:
+                    self._grows(stream, now)
                 return True
         if (say := _WORDS.get(kind)) is not None:
             say(self, event, now, old)

@@ -69,6 +69,10 @@ class RefusedFrame(Exception):  # noqa: N818 - it becomes a ProtocolError
 class Frames(Protocol):
     """Bytes to frames and back."""
 
+    @property
+    def empty(self) -> bool:
+        """Is nothing at hand that has not been parsed?"""
+
     def feed(self, data: bytes) -> None:
         """Add what came."""
 
@@ -279,9 +283,10 @@ class WebSocketConnection:
         frames, size, again = 0, 0, True
         try:
             while frames + len(messages) < FRAMES_AT_ONCE and size < BYTES_AT_ONCE:
-                if self._frames.texts(messages, FRAMES_AT_ONCE - frames):
+                empty = self._frames.empty
+                if not empty and self._frames.texts(messages, FRAMES_AT_ONCE - frames):
                     continue
-                if (frame := self._frames.take()) is None:
+                if empty or (frame := self._frames.take()) is None:
                     if not again:
                         break
                     data = self._link.recv()

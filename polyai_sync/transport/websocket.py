@@ -149,6 +149,11 @@ class _Frames(websocket.frame_buffer):
         self.message: bytearray | None = None
         """The fragments so far of a message that has begun."""
 
+    @property
+    def empty(self) -> bool:
+        """See `Frames`."""
+        return self._at == len(self._data) and not self._behind and self.header is None
+
     def feed(self, data: bytes) -> None:
         """Add what came."""
         left = len(self._data) - self._at
@@ -225,8 +230,6 @@ class _Frames(websocket.frame_buffer):
 
     def take(self) -> tuple[int, str | bytes | None] | None:
         """The next frame; see `Frames`."""
-        if self._at == len(self._data) and not self._behind and self.header is None:
-            return None  # before it is tried for nothing, as after each burst
         try:
             frame = self.recv_frame()
         except _IncompleteFrame:
