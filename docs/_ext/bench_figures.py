@@ -29,8 +29,9 @@ REASONS = {
     "P2": "As P1; and the events change threads on their way to the reader.",
     "P3": "A reply is handed from the session's thread to the one that waits for it, and that is a switch of threads."
     " Reading in the caller's own thread would save it, and let Ctrl-C end the state machine half-way.",
-    "P4": "As P3: an `ask` is a switch of threads there, and one back.",
-    "P5": "A session keeps the state of its conversation beside its connection.",
+    "P4": "As P3; and the question is a message that is followed until its receipt is in, of which plugins are told.",
+    "P5": "A session keeps the state of its conversation beside its connection. TLS, which every connection beyond this"
+    " machine has, takes so much on both sides that it hardly shows there.",
     "P6": "Each session has a thread, and waking one costs more than the heartbeat itself.",
     "P7": "All sessions want the interpreter at once, and what each does with its event is in the way of the others.",
     "P8": "What is beyond the round trips is CPU: TLS, three HTTP messages, the first events.",
