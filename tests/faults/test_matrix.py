@@ -428,8 +428,6 @@ def test_close_returns_within_its_time_out_against_a_silent_peer(phase: str, mak
     calling.join(SLACK)
     assert isinstance(calling.error, SessionClosedError)
     assert [call["error"].code for call in stage.recorder.calls("on_error")] == ["client.session_closed"]
-    if phase in ("token", "session"):
-        stage.proxy.kill(RESET)  # a request waits for its answer, or its time-out; nobody waits for it
     wait_until(
         lambda: (
             not [
