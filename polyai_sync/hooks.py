@@ -76,6 +76,9 @@ def only_if(condition: Callable[[], bool]) -> Callable[[Implementation], Impleme
 
     The condition is asked once for all that came at once, not for each call, so that a hook on the event path costs
     nothing while it is off. Where it holds, or raises, the implementation is called. Stands below ``@hookimpl``.
+
+    For what the server's events bring about: ``on_event``, ``on_message``, ``on_handoff``, ``on_delivery``. Elsewhere a
+    condition changes nothing. It is asked on the session's thread, like a hook, and should do no more than look.
     """
 
     def mark(function: Implementation) -> Implementation:

@@ -172,9 +172,10 @@ class Life:
                     error = ConnectionDroppedError(f"The connection had to be dropped: {caught.message}")
                     error.__cause__ = caught
                 frames = _masked(frames, secrets)
+            unheard = engine.services.host.unheard()  # asks plugins, and so not under the lock
             with engine.lock:
                 now = time.monotonic()
-                conversation.notices.unheard = engine.services.host.unheard()
+                conversation.notices.unheard = unheard
                 if frames:
                     engine.due_moved = conversation.receive_all(frames, now) or engine.due_moved
                 elif readable and error is None:

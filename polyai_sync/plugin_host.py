@@ -97,16 +97,15 @@ class PluginHost:
         return tuple(info for _, info in self._accepted.values())
 
     def has(self, hook_name: str) -> bool:
-        """Does any plugin listen to the hook? Cheap: it may guard what only a hook needs.
+        """Does any plugin implement the hook? Cheap: it may guard what only a hook needs.
 
         Raises:
             KeyError: There is no such hook.
         """
-        calls = self._calls[hook_name]
-        return calls is not None and (not calls.conditions or any(map(_holds, calls.conditions)))
+        return self._calls[hook_name] is not None
 
     def unheard(self) -> frozenset[str]:
-        """The hooks that no plugin listens to at the moment (see `polyai_sync.hooks.only_if`)."""
+        """The hooks that no plugin listens to at the moment (see `polyai_sync.hooks.only_if`). Runs plugins' code."""
         off = [hook for hook, conditions in self._sometimes if not any(map(_holds, conditions))]
         return self._never.union(off) if off else self._never
 

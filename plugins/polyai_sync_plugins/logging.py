@@ -230,7 +230,6 @@ class Logging:
             self._write(_frames, logging.DEBUG, session, text, event.type, raw, raw=event.raw, **fields)
 
     @hookimpl
-    @only_if(lambda: _frames.isEnabledFor(logging.DEBUG))
     def on_send(self, session: Session, event: ClientEvent) -> None:
         """Write an event of the client."""
         if _frames.isEnabledFor(logging.DEBUG):

@@ -403,3 +403,18 @@ def test_a_hook_that_is_switched_on_hears_what_comes_from_then_on(bench: Bench) 
     kept = list(heard)
     session.ask("three")
     assert heard == kept
+
+
+def test_a_condition_may_look_at_its_session(bench: Bench) -> None:
+    looked: list[str] = []
+    sessions: list[Session] = []
+
+    class Trace:
+        @hookimpl
+        @only_if(lambda: bool(sessions) and not looked.append(sessions[0].status))  # type: ignore[func-returns-value]
+        def on_event(self) -> None:
+            """Heard from when there is a session."""
+
+    sessions.append(started(bench, plugins=[Trace(), bench.backoff, bench.reconnect]))
+    assert sessions[0].ask("one").text == "You said: one"
+    assert set(looked) == {SessionStatus.OPEN}
