@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from polyai_sync.session import Session
 
 __all__ = [
+    "CONDITIONAL",
     "OBSERVERS",
     "POLICIES",
     "PROJECT",
@@ -70,6 +71,9 @@ Implementation = TypeVar("Implementation", bound="Callable[..., Any]")
 
 _CONDITION: Final = "polyai_sync_only_if"
 
+CONDITIONAL: Final = frozenset({"on_event", "on_message", "on_handoff"})
+"""The hooks that `only_if` is for."""
+
 
 def only_if(condition: Callable[[], bool]) -> Callable[[Implementation], Implementation]:
     """Mark an observer's implementation that has nothing to do unless ``condition()`` holds.
@@ -77,8 +81,8 @@ def only_if(condition: Callable[[], bool]) -> Callable[[Implementation], Impleme
     The condition is asked once for all that came at once, not for each call, so that a hook on the event path costs
     nothing while it is off. Where it holds, or raises, the implementation is called. Stands below ``@hookimpl``.
 
-    For what the server's events bring about: ``on_event``, ``on_message``, ``on_handoff``, ``on_delivery``. Elsewhere a
-    condition changes nothing. It is asked on the session's thread, like a hook, and should do no more than look.
+    For the hooks that only the server's events bring about: ``on_event``, ``on_message`` and ``on_handoff``. Elsewhere it
+    changes nothing. A condition is asked on the session's thread, like a hook, and should do no more than look.
     """
 
     def mark(function: Implementation) -> Implementation:

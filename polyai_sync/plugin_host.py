@@ -11,7 +11,7 @@ import os
 from typing import TYPE_CHECKING, Any, Final
 
 from polyai_sync.errors import ConfigurationError, PluginError
-from polyai_sync.hooks import PluginInfo, condition_of
+from polyai_sync.hooks import CONDITIONAL, PluginInfo, condition_of
 from polyai_sync.plugin_calls import CHECKS, HookCalls, Implementation, report
 from polyai_sync.plugin_loading import (
     SPECIFIED,
@@ -186,7 +186,7 @@ class PluginHost:
             return None
         conditions = [condition for one in found if (condition := condition_of(one.function)) is not None]
         return HookCalls(
-            conditions=tuple(conditions) if len(conditions) == len(found) else (),
+            conditions=tuple(conditions) if hook in CONDITIONAL and len(conditions) == len(found) else (),
             hook=hook,
             plain=tuple(one for one, wrapper in zip(bound, wraps, strict=True) if not wrapper),
             wrappers=tuple(one for one, wrapper in zip(bound, wraps, strict=True) if wrapper),

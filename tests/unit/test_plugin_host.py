@@ -127,6 +127,16 @@ def test_a_hook_is_heard_where_one_of_its_implementations_is_on():
     assert "on_event" not in host(loud_if(lambda: False), Hooked()).unheard()
 
 
+def test_a_condition_on_another_hook_changes_nothing():
+    class Errors:
+        @hookimpl
+        @only_if(lambda: False)
+        def on_error(self):
+            """Always called."""
+
+    assert "on_error" not in host(Errors()).unheard()
+
+
 def test_a_condition_that_raises_hides_nothing():
     assert "on_event" not in host(loud_if(lambda: 1 / 0)).unheard()
 
