@@ -81,8 +81,8 @@ def only_if(condition: Callable[[], bool]) -> Callable[[Implementation], Impleme
     The condition is asked once for all that came at once, not for each call, so that a hook on the event path costs
     nothing while it is off. Where it holds, or raises, the implementation is called. Stands below ``@hookimpl``.
 
-    It is for the hooks that only the server's events bring about: ``on_event``, ``on_message`` and ``on_handoff``. On others
-    it changes nothing. It is asked on the session's thread, like a hook, and should do no more than look.
+    It is for the hooks that only the server's events bring about: ``on_event``, ``on_message`` and ``on_handoff``. On
+    others it changes nothing. It is asked on the session's thread, like a hook, and should do no more than look.
     """
 
     def mark(function: Implementation) -> Implementation:
