@@ -119,11 +119,11 @@ def test_a_large_message_waits_for_the_peer_to_read(opened):
 
     def handler(peer):
         go.wait(10)
-        got.append(peer.recv(14 + 8_000_000)[-1:])
+        got.append(peer.recv(14 + 40_000_000)[-1:])
         peer.linger()
 
-    connection = opened(handler)
-    result = in_thread(connection.write, "x" * 8_000_000, Deadline.after(20))
+    connection = opened(handler)  # more than the sockets' buffers hold, also on the two legs of a proxy
+    result = in_thread(connection.write, "x" * 40_000_000, Deadline.after(20))
     with pytest.raises(queue.Empty):
         result.get(timeout=0.05)
     go.set()
