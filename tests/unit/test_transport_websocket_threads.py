@@ -118,16 +118,16 @@ def test_a_large_message_waits_for_the_peer_to_read(opened):
     got = []
 
     def handler(peer):
-        go.wait(10)
-        got.append(peer.recv(14 + 40_000_000)[-1:])
+        go.wait(60)
+        got.append(peer.recv(14 + 24_000_000)[-1:])
         peer.linger()
 
     connection = opened(handler)  # more than the sockets' buffers hold, also on the two legs of a proxy
-    result = in_thread(connection.write, "x" * 40_000_000, Deadline.after(20))
+    result = in_thread(connection.write, "x" * 24_000_000, Deadline.after(60))
     with pytest.raises(queue.Empty):
         result.get(timeout=0.05)
     go.set()
-    assert result.get(timeout=20) is None
+    assert result.get(timeout=60) is None
     assert until(lambda: got)
 
 
