@@ -7,18 +7,16 @@ only then may it be sent again: never two copies under way at once, and none ove
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from enum import Enum
-from typing import TYPE_CHECKING, Final
-
-from attrs import evolve
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Final
 
 from polyai_sync.messages import Delivery, Message
 from polyai_sync.protocol.liveness import PROBE_AFTER
 from polyai_sync.protocol.times import earliest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from polyai_sync.errors import DeliveryError, PolyAIError
     from polyai_sync.events import UserMessage
@@ -43,23 +41,32 @@ class Progress(Enum):
 class Sent:
     """One message on its way. Owned by `Deliveries`."""
 
-    __slots__ = ("error", "event", "frame", "message", "progress", "refused_by", "written_at")
+    __slots__ = (
+        "client_event_id",
+        "error",
+        "event",
+        "frame",
+        "message",
+        "progress",
+        "refused_by",
+        "shelf",
+        "written_at",
+    )
 
     def __init__(self, event: ClientEvent, frame: str, message: Message) -> None:
         self.event = event
         self.frame = frame
         self.message = message
+        self.client_event_id = message.client_event_id or ""
+        """The id that ties the echo to it."""
         self.progress = Progress.QUEUED
+        self.shelf: dict[str, Sent] = {}
+        """Where `Deliveries` keeps it."""
         self.written_at: float | None = None
         """When it was last written; ``None`` where it never was."""
         self.error: DeliveryError | None = None
         self.refused_by: PolyAIError | None = None
         """The error that the server tied to this message, if it sent one."""
-
-    @property
-    def client_event_id(self) -> str:
-        """The id that ties the echo to it."""
-        return self.message.client_event_id or ""
 
     @property
     def settled(self) -> bool:
@@ -79,42 +86,47 @@ class Deliveries:
         limit: Seconds to wait for a receipt; ``None`` = for ever.
     """
 
-    __slots__ = ("_failed", "_in_doubt", "_limit", "_open", "_unprobed", "_unwritten", "_used", "_written")
+    __slots__ = ("_doubtful", "_failed", "_limit", "_probed", "_used", "_waiting", "_written")
 
     def __init__(self, limit: float | None) -> None:
         self._limit = limit
-        self._open: OrderedDict[str, Sent] = OrderedDict()
-        self._failed: OrderedDict[str, Sent] = OrderedDict()
-        self._unwritten: OrderedDict[str, Sent] = OrderedDict()
-        self._written: OrderedDict[str, Sent] = OrderedDict()
-        self._unprobed: OrderedDict[str, Sent] = OrderedDict()
-        self._in_doubt: OrderedDict[str, Sent] = OrderedDict()
-        self._used: set[str] = set()
+        # Each message without a receipt is in one of three, which follow each other in the order of their sending:
+        # written, and the connection was asked whether it lives; written; to be written, for the first time or again.
+        self._probed: dict[str, Sent] = {}
+        self._written: dict[str, Sent] = {}
+        self._waiting: dict[str, Sent] = {}
+        self._doubtful = 0  # how many of those that wait, which are the first of them
+        self._failed: dict[str, Sent] = {}
+        self._used: dict[str, None] = {}  # for its keys: 64 bytes where there are none, and a set 216 (bench p05)
 
     def __iter__(self) -> Iterator[Sent]:
-        return iter(tuple(self._open.values()))
+        return iter(tuple(self._open()))
 
     def __bool__(self) -> bool:
-        return bool(self._open)
+        return bool(self._written or self._waiting or self._probed)
 
     @property
     def unsettled(self) -> tuple[Message, ...]:
         """For the transcript: failed sends, then pending ones."""
-        return tuple(sent.message for sent in (*self._failed.values(), *self._open.values()))
+        return tuple(sent.message for sent in (*self._failed.values(), *self._open()))
 
     @property
     def unwritten(self) -> bool:
         """Does any message wait to be written, or to be written again?"""
-        return bool(self._unwritten)
+        return bool(self._waiting)
 
     @property
     def doubtful(self) -> bool:
         """Is any message in doubt?"""
-        return bool(self._in_doubt)
+        return self._doubtful > 0
 
     def find(self, client_event_id: str) -> Sent | None:
         """The message of this id that is under way."""
-        return self._open.get(client_event_id)
+        return (
+            self._written.get(client_event_id)
+            or self._waiting.get(client_event_id)
+            or self._probed.get(client_event_id)
+        )
 
     def is_used(self, client_event_id: str) -> bool:
         """Was this id a message's already?"""
@@ -122,41 +134,45 @@ class Deliveries:
 
     def note_used(self, client_event_id: str) -> None:
         """Another connection used this id."""
-        self._used.add(client_event_id)
+        self._used[client_event_id] = None
 
     # --- on the way out ---
 
     def add(self, sent: Sent) -> None:
         """A new message, queued."""
-        self._used.add(sent.client_event_id)
-        self._open[sent.client_event_id] = self._unwritten[sent.client_event_id] = sent
+        self._used[sent.client_event_id] = None
+        self._put(sent, self._waiting)
 
     def next_to_write(self) -> Sent | None:
         """The oldest message that is not written, unless it is in doubt: nothing overtakes it."""
-        sent = next(iter(self._unwritten.values()), None)
+        sent = _first(self._waiting)
         return sent if sent is not None and sent.progress is Progress.QUEUED else None
 
     def writing(self, sent: Sent, now: float) -> None:
         """``sent`` is being handed to the socket: from here on it may have arrived."""
         sent.progress = Progress.WRITTEN
         sent.written_at = now
-        key = sent.client_event_id
-        self._unwritten.pop(key, None)
-        self._written[key] = self._unprobed[key] = sent
+        self._take_out(sent)
+        self._put(sent, self._written)
 
     def dropped(self) -> None:
         """The socket is gone: what was written is in doubt, what was not is still queued."""
-        for sent in self._written.values():
+        if not self._written and not self._probed:
+            return
+        waiting, self._waiting = self._waiting, {}
+        for sent in chain(self._probed.values(), self._written.values()):
             sent.progress = Progress.IN_DOUBT
-        self._in_doubt.update(self._written)
+            self._doubtful += 1
+            self._put(sent, self._waiting)
+        for sent in waiting.values():
+            self._put(sent, self._waiting)
+        self._probed.clear()
         self._written.clear()
-        self._unprobed.clear()
-        self._unwritten = OrderedDict(self._open)
 
     def prove_missing(self) -> list[Sent]:
         """A replay is over, and those in doubt were not in it: the policy is to be asked about each of these."""
-        missing = list(self._in_doubt.values())
-        self._in_doubt.clear()
+        missing = [sent for sent in self._waiting.values() if sent.progress is Progress.IN_DOUBT]
+        self._doubtful = 0
         for sent in missing:
             sent.progress = Progress.ASKED
         return missing
@@ -170,8 +186,8 @@ class Deliveries:
         """
         client_event_id = event.custom.get("client_event_id")
         if client_event_id:
-            return self._open.get(client_event_id) or self._failed.get(client_event_id)
-        for sent in self._open.values():
+            return self.find(client_event_id) or self._failed.get(client_event_id)
+        for sent in self._open():
             if sent.written_at is None:
                 break  # and so is everything behind it
             if sent.message.text == event.text:
@@ -181,67 +197,104 @@ class Deliveries:
 
     def deliver(self, sent: Sent, event: UserMessage) -> Message:
         """Settle ``sent`` by its echo; a late echo turns a failure into a success."""
-        sent.message = evolve(
-            sent.message,
+        sent.message = _settled(
+            sent,
+            Delivery.DELIVERED,
             message_id=event.message_id,
             sequence=event.sequence,
             timestamp=event.timestamp,
-            delivery=Delivery.DELIVERED,
             replayed=event.replayed,
         )
         sent.error = None
         self._close(sent)
-        self._failed.pop(sent.client_event_id, None)
         return sent.message
 
     def fail(self, sent: Sent, error: DeliveryError | None) -> Message:
         """Settle ``sent`` as failed, with what is known. It is never written from here on."""
-        sent.message = evolve(sent.message, delivery=Delivery.FAILED)
+        sent.message = _settled(sent, Delivery.FAILED)
         sent.error = error
         self._close(sent)
-        self._failed[sent.client_event_id] = sent
-        while len(self._failed) > REMEMBERED_FAILURES:
-            forgotten, _ = self._failed.popitem(last=False)
-            self._used.discard(forgotten)  # its late echo is then a message like any other
+        self._put(sent, self._failed)
+        if len(self._failed) > REMEMBERED_FAILURES:
+            forgotten = next(iter(self._failed))
+            del self._failed[forgotten]
+            self._used.pop(forgotten, None)  # its late echo is then a message like any other
         return sent.message
 
     # --- time ---
 
     def overdue(self, now: float) -> list[Sent]:
         """Those whose receipt did not come in time."""
-        return [] if self._limit is None else _older(self._written, now - self._limit)
+        if self._limit is None:
+            return []
+        return _older(chain(self._probed.values(), self._written.values()), now - self._limit)
 
     def probe(self, now: float) -> bool:
         """Has one been without a receipt for so long that the connection should be asked? Once for each."""
-        unprobed = _older(self._unprobed, now - PROBE_AFTER)
+        unprobed = _older(self._written.values(), now - PROBE_AFTER)
         for sent in unprobed:
-            del self._unprobed[sent.client_event_id]
+            self._take_out(sent)
+            self._put(sent, self._probed)
         return bool(unprobed)
 
     def due(self) -> float | None:
         """When `overdue` or `probe` will next have something to say."""
-        if not self._written and not self._unprobed:
+        if not self._written and not self._probed:
             return None
-        limit = None if self._limit is None else _first(self._written, self._limit)
-        return earliest(limit, _first(self._unprobed, PROBE_AFTER))
+        unprobed = _first(self._written)
+        limit = None if self._limit is None else _since(_first(self._probed) or unprobed, self._limit)
+        return earliest(limit, _since(unprobed, PROBE_AFTER))
+
+    # --- where they are kept ---
+
+    def _open(self) -> Iterator[Sent]:
+        """Those without a receipt, oldest first."""
+        return chain(self._probed.values(), self._written.values(), self._waiting.values())
+
+    def _put(self, sent: Sent, shelf: dict[str, Sent]) -> None:
+        sent.shelf = shelf
+        shelf[sent.client_event_id] = sent
+
+    def _take_out(self, sent: Sent) -> None:
+        shelf = sent.shelf
+        shelf.pop(sent.client_event_id, None)
+        if not shelf:
+            shelf.clear()  # an emptied dictionary keeps the room it took, and what looks for its first passes all of it
 
     def _close(self, sent: Sent) -> None:
+        if sent.progress is Progress.IN_DOUBT:
+            self._doubtful -= 1
         sent.progress = Progress.SETTLED
-        for messages in (self._open, self._unwritten, self._written, self._unprobed, self._in_doubt):
-            messages.pop(sent.client_event_id, None)
+        self._take_out(sent)
 
 
-def _older(messages: OrderedDict[str, Sent], written_until: float) -> list[Sent]:
+def _settled(sent: Sent, delivery: Delivery, **known: Any) -> Message:
+    """The message of ``sent`` as it has become (2.0 µs; ``attrs.evolve`` takes 2.9)."""
+    message = sent.message
+    return Message(
+        role="user",
+        text=message.text,
+        custom=message.custom,
+        client_event_id=message.client_event_id,
+        delivery=delivery,
+        **known,
+    )
+
+
+def _older(messages: Iterable[Sent], written_until: float) -> list[Sent]:
     """The first of ``messages``, which are in the order of their writing."""
     found = []
-    for sent in messages.values():
+    for sent in messages:
         if sent.written_at is None or sent.written_at > written_until:
             break
         found.append(sent)
     return found
 
 
-def _first(messages: OrderedDict[str, Sent], seconds: float) -> float | None:
-    """When the first of ``messages`` has waited for ``seconds``."""
-    sent = next(iter(messages.values()), None)
+def _first(messages: dict[str, Sent]) -> Sent | None:
+    return next(iter(messages.values()), None) if messages else None
+
+
+def _since(sent: Sent | None, seconds: float) -> float | None:
+    """When ``sent`` has waited for ``seconds``."""
     return None if sent is None or sent.written_at is None else sent.written_at + seconds
