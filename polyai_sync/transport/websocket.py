@@ -109,9 +109,9 @@ def _shake_hands(
     if not any(line.lower().startswith("user-agent:") for line in lines):
         lines.insert(0, f"User-Agent: {settings.user_agent}")
     error: PolyAIError | None = None
+    client: Any = websocket.WebSocket(enable_multithread=False, skip_utf8_validation=True)
     with masked_records(redactor):
         try:
-            client: Any = websocket.WebSocket(enable_multithread=False, skip_utf8_validation=True)
             client.connect(
                 # The host of this URL serves as a key into websocket-client's process-wide cookie jar, and for nothing
                 # else: under this name there are none.
@@ -128,6 +128,9 @@ def _shake_hands(
             error = ProtocolError(
                 "The answer to the handshake has the wrong headers for a WebSocket", surface="connect"
             )
+        finally:
+            # It holds the client, which would wait for the garbage collector: 2 KB a session, URL and tokens included.
+            client.frame_buffer = None
     if error is not None:
         error.__context__ = None
     return error
@@ -137,27 +140,52 @@ class _IncompleteFrame(Exception):  # noqa: N818 - it reports a state, not a mis
     """The rest of a frame has not come."""
 
 
-class _Frames(websocket.frame_buffer):
+class _Parser(websocket.frame_buffer):
     """websocket-client's parser, fed from memory; judges a frame by its header, before the payload has come."""
 
-    def __init__(self, data: bytes, limit: int) -> None:
+    def __init__(self, frames: _Frames) -> None:
         super().__init__(None, skip_utf8_validation=True)  # type: ignore[arg-type] # recv_strict does not call it
+        self._frames = frames
+
+    def recv_strict(self, bufsize: int) -> bytes:
+        """Exactly so many bytes, or `_IncompleteFrame`; a later call goes on."""
+        return self._frames.exactly(bufsize)
+
+    def recv_length(self) -> None:
+        """The length, and whether the frame may come at all."""
+        super().recv_length()
+        assert self.header is not None  # noqa: S101 - for the type checker
+        self._frames.judge(self.header, self.length or 0)
+
+
+class _Frames:
+    """The frames of one connection. Those that are no whole text, or a large one, are websocket-client's to parse.
+
+    Its parser takes 400 bytes, and is there only while it is in the middle of a frame (bench p05).
+    """
+
+    __slots__ = ("_at", "_behind", "_data", "_limit", "_parser", "message")
+
+    def __init__(self, data: bytes, limit: int) -> None:
         self._data = data
         self._at = 0
-        self._behind = bytearray()
+        self._behind: bytes | bytearray = b""
         self._limit = limit
+        self._parser: _Parser | None = None  # in the middle of a frame
         self.message: bytearray | None = None
         """The fragments so far of a message that has begun."""
 
     @property
     def empty(self) -> bool:
         """See `Frames`."""
-        return self._at == len(self._data) and not self._behind and self.header is None
+        return self._at == len(self._data) and not self._behind and self._parser is None
 
     def feed(self, data: bytes) -> None:
         """Add what came."""
         left = len(self._data) - self._at
         if self._behind or left > _SMALL:
+            if not self._behind:
+                self._behind = bytearray()
             self._behind += data  # put together once the frame is whole: it may come a byte at a time
         else:
             self._data = self._data[self._at :] + data if left else data
@@ -168,25 +196,22 @@ class _Frames(websocket.frame_buffer):
         if self._at == len(self._data):
             self._data, self._at = b"", 0
 
-    def recv_strict(self, bufsize: int) -> bytes:
-        """Exactly so many bytes, or `_IncompleteFrame`; a later call goes on."""
-        end = self._at + bufsize
+    def exactly(self, size: int) -> bytes:
+        """For the parser: so many bytes, or `_IncompleteFrame`; a later call goes on."""
+        end = self._at + size
         if end > len(self._data):
             if end > len(self._data) + len(self._behind):
                 raise _IncompleteFrame
             self._data = self._data[self._at :] + self._behind
-            self._behind.clear()
-            self._at, end = 0, bufsize
+            self._behind = b""
+            self._at, end = 0, size
         taken = self._data[self._at : end]
         self._at = end
         return taken
 
-    def recv_length(self) -> None:
-        """The length, and whether the frame may come at all."""
-        super().recv_length()
-        assert self.header is not None  # noqa: S101 - for the type checker
-        fin, rsv1, rsv2, rsv3, opcode, _, _ = self.header
-        length = self.length or 0
+    def judge(self, header: tuple[int, ...], length: int) -> None:
+        """For the parser: may this frame come at all?"""
+        fin, rsv1, rsv2, rsv3, opcode, _, _ = header
         if rsv1 or rsv2 or rsv3 or opcode not in _ABNF.OPCODES:
             raise RefusedFrame(PROTOCOL_BROKEN, "The server sent a frame with bits that mean nothing")
         if opcode >= _ABNF.OPCODE_CLOSE:
@@ -204,7 +229,7 @@ class _Frames(websocket.frame_buffer):
 
         Nearly every frame is one: 0.5 µs instead of the 2.5 in `take` (bench p01).
         """
-        if self.message is not None or self.header is not None:
+        if self.message is not None or self._parser is not None:
             return False
         data, at = self._data, self._at
         size = len(data) - 4
@@ -230,9 +255,12 @@ class _Frames(websocket.frame_buffer):
 
     def take(self) -> tuple[int, str | bytes | None] | None:
         """The next frame; see `Frames`."""
+        parser, self._parser = self._parser or _Parser(self), None
         try:
-            frame = self.recv_frame()
+            frame = parser.recv_frame()
         except _IncompleteFrame:
+            if parser.header is not None:
+                self._parser = parser
             return None
         except websocket.WebSocketException:
             raise RefusedFrame(PROTOCOL_BROKEN, "The server sent a malformed frame") from None
