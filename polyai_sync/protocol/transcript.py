@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from typing import TYPE_CHECKING
+from operator import attrgetter
+from typing import TYPE_CHECKING, Final
 
 from attrs import evolve
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from polyai_sync.messages import Message
 
 __all__ = ["Place", "Transcript"]
+
+_ORDER: Final = attrgetter("order")
 
 
 class Place:
@@ -38,11 +41,10 @@ class Transcript:
     the conversation is.
     """
 
-    __slots__ = ("_by_id", "_cached", "_orders", "_places")
+    __slots__ = ("_by_id", "_cached", "_places")
 
     def __init__(self) -> None:
         self._places: list[Place] = []
-        self._orders: list[int] = []  # of the same places, for the bisection
         self._by_id: dict[tuple[str, str], Place] = {}
         self._cached: tuple[Message, ...] | None = None
 
@@ -61,7 +63,7 @@ class Transcript:
         if known is not None:
             self._replace(known, message)
             return known
-        order = message.sequence if message.sequence is not None else (self._orders[-1] if self._orders else 0)
+        order = message.sequence if message.sequence is not None else (self._places[-1].order if self._places else 0)
         place = Place(message, born, order)
         self._insert(place)
         if message.message_id:
@@ -102,12 +104,14 @@ class Transcript:
             self._insert(place)
 
     def _insert(self, place: Place) -> None:
-        index = bisect_right(self._orders, place.order)
-        self._orders.insert(index, place.order)
-        self._places.insert(index, place)
+        places = self._places
+        if not places or place.order >= places[-1].order:
+            places.append(place)
+        else:
+            places.insert(bisect_right(places, place.order, key=_ORDER), place)
 
     def _take_out(self, place: Place) -> None:
-        index = bisect_left(self._orders, place.order)
+        index = bisect_left(self._places, place.order, key=_ORDER)
         while self._places[index] is not place:
             index += 1
-        del self._places[index], self._orders[index]
+        del self._places[index]
