@@ -34,6 +34,8 @@ _WANT_WRITE: Final = ssl.SSLWantWriteError
 class Link:
     """A plain socket that never blocks."""
 
+    __slots__ = ("_io", "_sock")
+
     def __init__(self, sock: Any) -> None:
         self._sock = sock
         self._io = threading.Lock()
@@ -102,6 +104,8 @@ class Link:
 class _TLSLink(Link):
     """A TLS connection."""
 
+    __slots__ = ()
+
     def more(self, received: int) -> bool:
         with self._io:
             return bool(self._sock.pending())
@@ -112,6 +116,8 @@ class _NestedLink(Link):
 
     urllib3's own transport loses data when its socket has no room, so only its parts are used.
     """
+
+    __slots__ = ("_incoming", "_outgoing", "_tls", "_unsent")
 
     def __init__(self, transport: SSLTransport) -> None:
         super().__init__(transport.socket)
