@@ -11,6 +11,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from polyai_sync.events import EVENT_CLASSES, Event, EventBatch, LiveAgentJoined, UnknownEvent
+from polyai_sync.protocol.layouts import Layouts
 from polyai_sync.protocol.strict_json import brief, encodable, mended, parse, too_deep
 from polyai_sync.protocol.usual import usual_element, usual_frame
 from polyai_sync.protocol.values import MISSING, READERS, Reader, identifier, integer, participant, timestamp
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from polyai_sync.hooks import ClientEvent
 
-__all__ = ["Decoded", "decode", "encode"]
+__all__ = ["Decoded", "decode", "decode_alike", "encode"]
 
 _PREFIX: Final = "EVENT_TYPE_"
 
@@ -45,6 +46,12 @@ class Decoded(NamedTuple):
 
 # Of one event, in half the time: most frames hold one.
 _alone: Final = functools.partial(tuple.__new__, Decoded)
+
+
+_LAYOUTS: Final = Layouts()
+
+decode_alike: Final = _LAYOUTS.read
+"""The event of a frame that is written as others of its type were; ``None``: `decode` it."""
 
 
 # --- encoding ---------------------------------------------------------------------------------------------------------
@@ -72,6 +79,8 @@ def encode(event: ClientEvent) -> str:
 
 def decode(text: str, *, replayed: bool = False) -> Decoded:
     """Decode one text frame; ``replayed`` marks the events of a batch as history."""
+    if (event := decode_alike(text)) is not None:
+        return _alone(((event,), (), False, None))
     try:
         document = parse(text)
     except RecursionError:
@@ -79,6 +88,7 @@ def decode(text: str, *, replayed: bool = False) -> Decoded:
     except ValueError as error:
         return Decoded(problems=(f"A frame was no JSON and was skipped: {brief(error)}.",))
     if (event := usual_frame(document, text)) is not None:
+        _LAYOUTS.missed(event, document, text)
         return _alone(((event,), (), False, None))
     if not isinstance(document, dict):
         return Decoded(problems=("A frame was no JSON object and was skipped.",))

@@ -29,7 +29,7 @@ from polyai_sync.protocol.values import MAX_INTEGER, timestamp
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["usual_element", "usual_frame"]
+__all__ = ["MESSAGES", "setter", "usual_element", "usual_frame"]
 
 
 def usual_frame(document: Any, text: str) -> Event | None:
@@ -40,7 +40,7 @@ def usual_frame(document: Any, text: str) -> Event | None:
         return None
     _set_replayed(event, False)
     _set_source(event, text)
-    if type(event) in _MESSAGES:  # whose metadata is looked at at once
+    if type(event) in MESSAGES:  # whose metadata is looked at at once
         _set_metadata(event, document["metadata"])
     return event
 
@@ -126,7 +126,7 @@ def _moment(time: Any) -> datetime | None:
 
 _LIBRARY_READS_ISO: Final = sys.version_info >= (3, 11)
 
-_MESSAGES: Final = frozenset((PolyAgentMessage, LiveAgentMessage, UserMessage))
+MESSAGES: Final = frozenset((PolyAgentMessage, LiveAgentMessage, UserMessage))
 
 _ENVELOPE: Final = len(("id", "sequence", "timestamp", "type", "payload", "metadata"))
 
@@ -163,18 +163,19 @@ def _plan(cls: type[Event]) -> _Plan | None:
     return _Plan(
         cls,
         tuple(
-            (_setter(cls, f.name), f.name, _KINDS[shape], f.default) for f, shape in fields.items() if shape in _KINDS
+            (setter(cls, f.name), f.name, _KINDS[shape], f.default) for f, shape in fields.items() if shape in _KINDS
         ),
-        tuple((_setter(cls, f.name), f.name, f.default) for f, shape in fields.items() if shape is Shape.INTEGER),
-        tuple((_setter(cls, f.name), f.name) for f, shape in fields.items() if shape in _LISTS),
+        tuple((setter(cls, f.name), f.name, f.default) for f, shape in fields.items() if shape is Shape.INTEGER),
+        tuple((setter(cls, f.name), f.name) for f, shape in fields.items() if shape in _LISTS),
         frozenset(field.name for field in fields),
     )
 
 
-def _setter(cls: type[Event], name: str) -> _Setter:
+def setter(cls: type[Event], name: str) -> _Setter:
+    """What fills a field of an event that nobody has seen yet."""
     # A frozen event is filled slot by slot: half the time of its own __init__, which takes every field by keyword.
-    setter: _Setter = getattr(cls, name).__set__
-    return setter
+    fill: _Setter = getattr(cls, name).__set__
+    return fill
 
 
 _PLANS: Final[Mapping[str, _Plan]] = {
@@ -185,5 +186,5 @@ _PLANS: Final[Mapping[str, _Plan]] = {
 
 _new: Final = object.__new__
 _set_id, _set_sequence, _set_timestamp, _set_metadata, _set_replayed, _set_raw, _set_source = (
-    _setter(Event, name) for name in ("id", "sequence", "timestamp", "metadata", "replayed", "raw", "_source")
+    setter(Event, name) for name in ("id", "sequence", "timestamp", "metadata", "replayed", "raw", "_source")
 )
