@@ -227,28 +227,30 @@ class _Frames:
     def texts(self, messages: list[str], at_most: int) -> bool:
         """Take whole text frames up to the first frame that is anything else; see `Frames`.
 
-        Nearly every frame is one: 0.5 µs instead of the 2.5 in `take` (bench p01).
+        Nearly every frame is one: 0.4 µs instead of the 2.5 in `take` (bench p01).
         """
         if self.message is not None or self._parser is not None:
             return False
-        data, at = self._data, self._at
-        size = len(data) - 4
-        while at <= size and data[at] == _WHOLE_TEXT and len(messages) < at_most:
+        data, at, limit = self._data, self._at, self._limit
+        size, missing = len(data), at_most - len(messages)
+        while missing > 0 and at + 4 <= size and data[at] == _WHOLE_TEXT:
             length = data[at + 1]
-            start = at + 2
             if length == _TWO_BYTES:
-                length = data[at + 2] << 8 | data[at + 3]
                 start = at + 4
-            elif length > _TWO_BYTES:  # longer, or masked
+                end = start + (data[at + 2] << 8) + data[at + 3]
+            elif length < _TWO_BYTES:
+                start = at + 2
+                end = start + length
+            else:  # longer, or masked
                 break
-            end = start + length
-            if end > len(data) or length > self._limit:
+            if end > size or end - start > limit:
                 break
             try:
-                messages.append(str(data[start:end], "utf-8"))
+                messages.append(data[start:end].decode())
             except UnicodeDecodeError:
                 break
             at = end
+            missing -= 1
         found = at > self._at
         self._at = at
         return found

@@ -144,7 +144,9 @@ def test_what_is_not_usual_is_left_to_the_json(change: dict[str, Any]) -> None:
     assert learned(written(frame(CHUNK, payload))).read(written(frame(CHUNK, payload, **change))) is None
 
 
-@pytest.mark.parametrize("number", ["07", "00", "-7", "-0", "+7", "7.0", "7e0", "7_0", "٧", "", " 7", "0x7", "9" * 19])
+@pytest.mark.parametrize(
+    "number", ["07", "00", "-7", "-0", "+7", "7.0", "7e0", "7_0", "\u0667", "", " 7", "0x7", "9" * 19]
+)
 def test_a_number_is_read_as_json_has_it_or_not_at_all(number: str) -> None:
     text = written(frame(CHUNK, {"message_id": "m-1", "text": "Hi "}))
     assert '"sequence": 7,' in text
