@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import functools
 import json
+import operator
+import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from polyai_sync.events import EVENT_CLASSES, Event, EventBatch, LiveAgentJoined, UnknownEvent
 from polyai_sync.protocol.layouts import Layouts
-from polyai_sync.protocol.strict_json import brief, encodable, mended, parse, too_deep
+from polyai_sync.protocol.strict_json import brief, encodable, mended, parse, scan, too_deep
 from polyai_sync.protocol.usual import usual_element, usual_frame
 from polyai_sync.protocol.values import MISSING, READERS, Reader, identifier, integer, participant, timestamp
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from polyai_sync.hooks import ClientEvent
 
@@ -81,6 +83,8 @@ def decode(text: str, *, replayed: bool = False) -> Decoded:
     """Decode one text frame; ``replayed`` marks the events of a batch as history."""
     if (event := decode_alike(text)) is not None:
         return _alone(((event,), (), False, None))
+    if EventBatch.wire_type in text and (history := _batch_by_parts(text, replayed=replayed)) is not None:
+        return history
     try:
         document = parse(text)
     except RecursionError:
@@ -99,9 +103,66 @@ def decode(text: str, *, replayed: bool = False) -> Decoded:
         document = mended(document)
     problems: list[str] = []
     if batch:
-        events = tuple(sorted(_batch(document, problems, replayed=replayed), key=_by_sequence))
-        return Decoded(events=events, problems=tuple(problems), batch=True, sequence=integer(document.get("sequence")))
+        return _history(document, _batch(document, problems, replayed=replayed), problems)
     return Decoded(events=(_event(document, problems, replayed=False),), problems=tuple(problems))
+
+
+# --- batches ----------------------------------------------------------------------------------------------------------
+
+
+def _batch_by_parts(text: str, *, replayed: bool) -> Decoded | None:
+    """A batch, event by event: each keeps its own text, and most of them need no JSON.
+
+    Returns:
+        ``None`` where it has to be looked at as a whole.
+    """
+    begin = _EVENTS.search(text)
+    if begin is None or "\\ud" in text or "\\uD" in text or _HERE in text:
+        return None
+    events: list[Event] = []
+    problems: list[str] = []
+    at = begin.end()
+    try:
+        while True:
+            while text[at] in _BLANKS:
+                at += 1
+            if (alike := _LAYOUTS.read_part(text, at, replayed)) is not None:
+                event, end = alike
+                events.append(event)
+            else:
+                element, end = scan(text, at)
+                events += _element(element, problems, text=text[at:end], replayed=replayed)
+            while text[end] in _BLANKS:
+                end += 1
+            if text[end] != ",":
+                break
+            at = end + 1
+        document = parse(f'{text[: begin.end()]}"{_HERE}"{text[end:]}')  # what is around the events
+    except (StopIteration, ValueError, IndexError, RecursionError):
+        return None
+    if not isinstance(document, dict) or document.get("type") != EventBatch.wire_type:
+        return None
+    if _payload(document, EventBatch.wire_type, problems).get("events") != [_HERE]:
+        return None
+    return _history(document, events, problems)
+
+
+_EVENTS: Final = re.compile(r'"events"[ \t\n\r]*:[ \t\n\r]*\[')
+_BLANKS: Final = " \t\n\r"
+_HERE: Final = "\ue000the events\ue000"
+
+
+def _history(document: dict[str, Any], events: Iterable[Event], problems: list[str]) -> Decoded:
+    listed = list(events)
+    try:
+        listed.sort(key=_SEQUENCE)  # without a call of ours for each
+    except TypeError:  # one has none
+        listed.sort(key=_by_sequence)
+    sequence = integer(document.get("sequence"))
+    return Decoded(events=tuple(listed), problems=tuple(problems), batch=True, sequence=sequence)
+
+
+_SEQUENCE: Final = operator.attrgetter("sequence")
 
 
 def _by_sequence(event: Event) -> tuple[bool, int]:
@@ -114,16 +175,27 @@ def _batch(document: dict[str, Any], problems: list[str], *, replayed: bool) -> 
         problems.append(f"A batch's events were no list but {type(elements).__name__}.")
         return
     for element in elements:
-        if (event := usual_element(element, replayed=replayed)) is not None:
-            yield event
-        elif not isinstance(element, dict):
-            problems.append(f"A batch held something that is no event: {type(element).__name__}.")
-        elif too_deep(element):
-            problems.append("An event of a batch was nested too deeply and was skipped.")
-        elif element.get("type") == EventBatch.wire_type:
-            yield from _batch(element, problems, replayed=replayed)
-        else:
-            yield _event(element, problems, replayed=replayed)
+        yield from _element(element, problems, text=None, replayed=replayed)
+
+
+def _element(element: Any, problems: list[str], *, text: str | None, replayed: bool) -> Iterable[Event]:
+    """What one element of a batch holds; ``text`` is its own, where it is known."""
+    if (event := usual_element(element, text, replayed=replayed)) is not None:
+        if text is not None:
+            _LAYOUTS.missed(event, element, text, part=True)
+        return (event,)
+    if not isinstance(element, dict):
+        problems.append(f"A batch held something that is no event: {type(element).__name__}.")
+    elif too_deep(element):
+        problems.append("An event of a batch was nested too deeply and was skipped.")
+    elif element.get("type") == EventBatch.wire_type:
+        return _batch(element, problems, replayed=replayed)
+    else:
+        return (_event(element, problems, replayed=replayed),)
+    return ()
+
+
+# --- events -----------------------------------------------------------------------------------------------------------
 
 
 def _payload(document: dict[str, Any], wire_type: str, problems: list[str]) -> dict[str, Any]:

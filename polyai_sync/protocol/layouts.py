@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from polyai_sync.events import Event
 
     Reader = Callable[[str], Event | None]
-    PartReader = Callable[[str, int, bool], Event | None]
+    PartReader = Callable[[str, int, bool], tuple[Event, int] | None]
 
 __all__ = ["Layouts"]
 
@@ -77,8 +77,8 @@ class Layouts:
         self._last = mark, found
         return found(text)
 
-    def read_part(self, text: str, start: int, *, replayed: bool) -> Event | None:
-        """The event that begins at ``start`` of a batch, if its layout is known."""
+    def read_part(self, text: str, start: int, replayed: bool) -> tuple[Event, int] | None:
+        """The event that begins at ``start`` of a batch, if its layout is known, and where it ends."""
         at = text.find(_MARK, start)
         reader = self._part_readers.get(text[at : text.find('"', at + 1) + 1])
         return None if reader is None else reader(text, start, replayed)
@@ -159,7 +159,7 @@ def _made(event: Event, document: dict[str, Any], text: str, misses: _Misses, *,
         "except ValueError:",
         "    return None",
         "misses.count = 0",
-        f"set__source(event, {'text[start : found.end()]' if part else 'text'})",
+        f"set__source(event, {'text[start : (end := found.end())]' if part else 'text'})",
         f"set_replayed(event, {'replayed' if part else 'False'})",
     ]
     del fields["timestamp"]
@@ -168,7 +168,7 @@ def _made(event: Event, document: dict[str, Any], text: str, misses: _Misses, *,
         values = "".join(f"{value}, " for value in gaps.custom)
         custom = f"dict(zip(custom, ({values})))" if values else "{}"
         lines.append(f'set_metadata(event, {{"custom": {custom}}})')
-    body = "\n    ".join([*lines, "return event"])
+    body = "\n    ".join([*lines, "return event, end" if part else "return event"])
     # Names of fields are in it, and nothing that came from the server.
     exec(f"def read(text{', start, replayed' if part else ''}):\n    {body}", bound)  # noqa: S102
     return bound["read"]

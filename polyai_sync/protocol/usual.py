@@ -45,13 +45,17 @@ def usual_frame(document: Any, text: str) -> Event | None:
     return event
 
 
-def usual_element(document: Any, *, replayed: bool) -> Event | None:
-    """The event of one element of a batch."""
+def usual_element(document: Any, text: str | None, *, replayed: bool) -> Event | None:
+    """The event of one element of a batch, which was ``text``, if that is known."""
     if (event := _read(document)) is None:
         return None
     _set_replayed(event, replayed)
-    _set_raw(event, document)
-    _set_metadata(event, document["metadata"])
+    if text is None:
+        _set_raw(event, document)
+    else:
+        _set_source(event, text)
+    if text is None or type(event) in MESSAGES:
+        _set_metadata(event, document["metadata"])
     return event
 
 

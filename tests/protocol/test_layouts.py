@@ -217,6 +217,93 @@ def test_types_that_alternate_have_their_layouts_side_by_side() -> None:
     assert [layouts.read(text) for text in texts] == [from_json(text) for text in texts]
 
 
+# --- batches ----------------------------------------------------------------------------------------------------------
+
+BATCH = "EVENT_TYPE_EVENT_BATCH"
+EMOJI = json.dumps("😀")
+
+
+def batch(elements: list[Any], before: dict[str, Any], after: dict[str, Any], separators: tuple[str, str]) -> str:
+    inner = {"events": elements, **after} if after else {"events": elements}
+    return written({**before, "type": BATCH, "payload": inner, **after}, separators)
+
+
+def whole(text: str) -> Any:
+    """What a batch holds, read all at once: for an escaped character it has to be."""
+    return decode(text.replace("{", '{"emoji": ' + EMOJI + ", ", 1) if text.startswith("{") else text, replayed=True)
+
+
+def plain(event: Event) -> Any:
+    return event, event.raw, event.metadata, event.replayed
+
+
+ELEMENTS = st.sampled_from(USUAL).flatmap(
+    lambda case: st.builds(
+        lambda number, said: frame(
+            case[0], {**case[1], **({"text": said} if "text" in case[1] else {})}, sequence=number
+        ),
+        st.none() | st.integers(0, 30),
+        st.text(max_size=6),
+    )
+)
+ODD = st.sampled_from(
+    [
+        None,
+        7,
+        [],
+        "x",
+        {},
+        {"type": "EVENT_TYPE_NEW", "payload": {"events": [1]}},
+        {"type": BATCH, "payload": {"events": [frame("EVENT_TYPE_HEARTBEAT", {}, sequence=3), 5]}},
+        {"events": []},
+        frame(CHUNK, {"text": "a", "more": [{"events": [{}]}]}),
+    ]
+)
+AROUND = st.dictionaries(st.sampled_from(["id", "sequence", "events", "x"]), st.sampled_from([None, 5, [], [1], "x"]))
+
+
+@settings(max_examples=300)
+@given(
+    elements=st.lists(ELEMENTS | ELEMENTS | ODD, max_size=40),
+    before=AROUND,
+    after=AROUND,
+    separators=st.sampled_from([WIDE, COMPACT, (" ,\n", "\t:\r ")]),
+)
+def test_a_batch_is_read_in_parts_as_it_is_read_whole(
+    elements: list[Any], before: dict[str, Any], after: dict[str, Any], separators: tuple[str, str]
+) -> None:
+    text = batch(elements, before, after, separators)
+    parts, at_once = decode(text, replayed=True), whole(text)
+    assert parts == at_once
+    assert list(map(plain, parts.events)) == list(map(plain, at_once.events))
+
+
+@settings(max_examples=1_000)
+@given(
+    elements=st.lists(ELEMENTS, min_size=1, max_size=3),
+    changes=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 3), PIECES), max_size=2),
+)
+def test_a_batch_that_is_not_quite_right_is_read_in_parts_as_it_is_read_whole(
+    elements: list[Any], changes: list[tuple[float, int, str]]
+) -> None:
+    text = batch(elements * 4, {}, {}, WIDE)
+    for where, length, piece in changes:
+        at = 1 + round(where * (len(text) - 1))
+        text = text[:at] + piece + text[at + length :]
+    parts, at_once = decode(text, replayed=True), whole(text)
+    assert (parts.events, parts.batch, parts.sequence) == (at_once.events, at_once.batch, at_once.sequence)
+    assert len(parts.problems) == len(at_once.problems)
+    if parts.batch:  # otherwise it is one event, and has the character in its JSON
+        assert list(map(plain, parts.events)) == list(map(plain, at_once.events))
+
+
+def test_an_event_of_a_batch_holds_on_to_its_own_text_alone() -> None:
+    elements = [frame(CHUNK, CHUNKS[0], id=f"e-{number}") for number in range(100)]
+    events = decode(batch(elements, {}, {}, WIDE)).events
+    assert max(len(pickle.dumps(event)) for event in events) < 2_000
+    assert [event.raw for event in events] == elements
+
+
 @given(st.text(alphabet=st.characters(exclude_characters='"\\', min_codepoint=32), max_size=50))
 @example("\ue000")
 def test_whatever_the_event_says_that_is_learned_from(said: str) -> None:
