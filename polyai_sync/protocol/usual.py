@@ -29,7 +29,7 @@ from polyai_sync.protocol.values import MAX_INTEGER, timestamp
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["MESSAGES", "setter", "usual_element", "usual_frame"]
+__all__ = ["MESSAGES", "usual_element", "usual_frame"]
 
 
 def usual_frame(document: Any, text: str) -> Event | None:
@@ -167,16 +167,15 @@ def _plan(cls: type[Event]) -> _Plan | None:
     return _Plan(
         cls,
         tuple(
-            (setter(cls, f.name), f.name, _KINDS[shape], f.default) for f, shape in fields.items() if shape in _KINDS
+            (_setter(cls, f.name), f.name, _KINDS[shape], f.default) for f, shape in fields.items() if shape in _KINDS
         ),
-        tuple((setter(cls, f.name), f.name, f.default) for f, shape in fields.items() if shape is Shape.INTEGER),
-        tuple((setter(cls, f.name), f.name) for f, shape in fields.items() if shape in _LISTS),
+        tuple((_setter(cls, f.name), f.name, f.default) for f, shape in fields.items() if shape is Shape.INTEGER),
+        tuple((_setter(cls, f.name), f.name) for f, shape in fields.items() if shape in _LISTS),
         frozenset(field.name for field in fields),
     )
 
 
-def setter(cls: type[Event], name: str) -> _Setter:
-    """What fills a field of an event that nobody has seen yet."""
+def _setter(cls: type[Event], name: str) -> _Setter:
     # A frozen event is filled slot by slot: half the time of its own __init__, which takes every field by keyword.
     fill: _Setter = getattr(cls, name).__set__
     return fill
@@ -190,5 +189,5 @@ _PLANS: Final[Mapping[str, _Plan]] = {
 
 _new: Final = object.__new__
 _set_id, _set_sequence, _set_timestamp, _set_metadata, _set_replayed, _set_raw, _set_source = (
-    setter(Event, name) for name in ("id", "sequence", "timestamp", "metadata", "replayed", "raw", "_source")
+    _setter(Event, name) for name in ("id", "sequence", "timestamp", "metadata", "replayed", "raw", "_source")
 )
