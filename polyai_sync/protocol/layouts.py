@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import json
 import re
-import sys
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
 from polyai_sync.protocol.usual import MESSAGES
-from polyai_sync.protocol.values import timestamp
+from polyai_sync.protocol.values import iso_moment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -147,7 +145,7 @@ def _made(event: Event, document: dict[str, Any], text: str, misses: _Misses, *,
         return None
     fields = {field.name: field.default for field in attrs.fields(cls) if field.name not in _NOT_SAID}
     bound: dict[str, Any] = {"cls": cls, "draft": _draft(cls), "new": object.__new__}
-    bound |= {"misses": misses, "moment": _moment}
+    bound |= {"misses": misses, "moment": iso_moment}
     bound["match"] = pattern.match if part else pattern.fullmatch
     bound["custom"] = tuple(document["metadata"]["custom"])
     bound |= {f"default_{name}": default for name, default in fields.items()}
@@ -241,12 +239,3 @@ class _Gaps:
         else:
             self.custom.append(source)
         return _GAP
-
-
-def _read_time(time: str) -> datetime:
-    if (moment := timestamp(time)) is None:
-        raise ValueError
-    return moment
-
-
-_moment: Final = datetime.fromisoformat if sys.version_info >= (3, 11) else _read_time

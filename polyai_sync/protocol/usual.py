@@ -7,9 +7,7 @@ the JSON (``python -m bench p01``). What comes out is equal to what the long way
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import attrs
@@ -24,10 +22,11 @@ from polyai_sync.events import (
     Shape,
     UserMessage,
 )
-from polyai_sync.protocol.values import MAX_INTEGER, timestamp
+from polyai_sync.protocol.values import MAX_INTEGER, iso_moment, timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
 __all__ = ["MESSAGES", "usual_element", "usual_frame"]
 
@@ -119,16 +118,13 @@ def _plain(metadata: Any) -> bool:
 
 
 def _moment(time: Any) -> datetime | None:
-    # Since 3.11 the library reads what servers write in a tenth of the time. It takes other notations too.
-    if _LIBRARY_READS_ISO and type(time) is str and time[4:17:3] == "--T::" and time[-1] == "Z":
+    if type(time) is str and time[4:17:3] == "--T::" and time[-1] == "Z":
         try:
-            return datetime.fromisoformat(time)
+            return iso_moment(time)
         except ValueError:
             return None
     return timestamp(time)
 
-
-_LIBRARY_READS_ISO: Final = sys.version_info >= (3, 11)
 
 MESSAGES: Final = frozenset((PolyAgentMessage, LiveAgentMessage, UserMessage))
 
