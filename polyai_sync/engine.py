@@ -11,7 +11,7 @@ import threading
 import time
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from attrs import frozen
 
@@ -19,6 +19,7 @@ from polyai_sync.errors import ConnectionFailedError, PolyAIError, ReentrantCall
 from polyai_sync.event_log import EventLog
 from polyai_sync.frame_writer import FrameWriter
 from polyai_sync.hook_queue import HookQueue
+from polyai_sync.sleepers import Sleeper, Sleepers
 from polyai_sync.transport.deadline import Deadline
 from polyai_sync.transport.leash import Leash
 from polyai_sync.transport.waker import Waker
@@ -34,9 +35,12 @@ if TYPE_CHECKING:
     from polyai_sync.transport.http import HttpTransport
     from polyai_sync.transport.websocket import WebSocketConnection
 
-__all__ = ["Engine", "Services", "Stopped"]
+__all__ = ["A_MOMENT", "Engine", "Services", "Stopped"]
 
 T = TypeVar("T")
+
+A_MOMENT: Final = 0.01
+"""Seconds by which a deadline may be met late, where to work it out at once would keep a thread from what it waits for."""
 
 
 class Stopped(Exception):  # noqa: N818 - it only leads out of a wait
@@ -76,15 +80,15 @@ class Engine:
     Attributes:
         start_error: What a start or resume failed with.
         published: The number of occurrences of which the hooks have been told.
-        lock: Guards the conversation and the log. Not a condition: an interrupt in ``with`` would leave that one held.
-        changed: Notified at each change of what the lock guards.
+        lock: Guards the conversation and the log.
+        sleepers: Threads that wait for a change of what the lock guards.
         connection: The socket, while there is one.
         generation: How many sockets there have been.
         dialled: A connection whose handshake is under way, so that `close` can cut it short.
         leash: Holds the connections that are being opened and the requests under way, likewise.
         writer: Writes the frames that wait.
         polling: The session's thread waits on its socket, at most until ``polling_until``.
-        due_moved: May the conversation have something to do before that?
+        due_moved: May the conversation have something to do before that? Then this thread has yet to look.
         stopped: The connection was closed on this side.
         given_up: No more attempts are made to reconnect.
         exiting: The interpreter is at its end.
@@ -109,7 +113,7 @@ class Engine:
         self.session = session
         self.identity = identity
         self.lock = threading.Lock()
-        self.changed = threading.Condition(self.lock)
+        self.sleepers = Sleepers()
         self.hooks = HookQueue(self._wake)
         self.waker = Waker()
         self.connection: WebSocketConnection | None = None
@@ -239,26 +243,31 @@ class Engine:
             self._stay_asleep()
 
     def _wait(self, predicate: Callable[[], bool], deadline: Deadline) -> bool:
-        while True:
-            with self.lock:
-                while not predicate():
+        woken = True
+        with Sleeper(self.sleepers, self.lock) as sleeper:
+            while True:
+                with self.lock:
+                    if predicate():
+                        return True
+                    seconds = deadline.remaining()
+                    if seconds != 0.0:
+                        if self.due_moved:  # by a change for which the session's thread was not woken
+                            seconds = deadline.clip(A_MOMENT if woken else self._until_due())
+                        sleeper.listen()
+                if seconds != 0.0:
+                    woken = sleeper.sleep(seconds)
+                    continue
+                self.change(lambda conversation, now: conversation.tick(now))
+                with self.lock:
+                    if predicate():
+                        return True
                     if deadline.expired():
-                        break
-                    due, remaining = self.conversation.due(), deadline.remaining()
-                    if due is not None and due < self.polling_until:  # the session's thread was not woken for it
-                        until = due - time.monotonic()
-                        if until <= 0:
-                            break
-                        remaining = until if remaining is None else min(remaining, until)
-                    self.changed.wait(remaining)
-                else:
-                    return True
-            self.change(lambda conversation, now: conversation.tick(now))
-            with self.lock:
-                if predicate():
-                    return True
-                if deadline.expired():
-                    return False
+                        return False
+
+    def _until_due(self) -> float | None:
+        """With the lock held: seconds to what the session's thread will not see to in time."""
+        due = self.conversation.due()
+        return None if due is None or due >= self.polling_until else max(0.0, due - time.monotonic())
 
     def ask(self, question: Callable[[], T]) -> T:
         """Put a question to the policies, in its turn among the hooks."""
@@ -293,18 +302,18 @@ class Engine:
 
     def _pause(self, seconds: float, *, until_ending: bool) -> None:
         deadline = Deadline.after(seconds)
-        while not deadline.expired():
-            with self.lock:
-                self.check_wanted()
-                if until_ending and self.conversation.ending:
-                    return
-                due = self.conversation.due()
-                wait = deadline.clip(None if due is None else max(0.0, due - time.monotonic()))
-                self.changed.wait(wait)
-                overdue = due is not None and time.monotonic() >= due
-            self.hooks.drain()
-            if overdue:
-                self.change(lambda conversation, now: conversation.tick(now))
+        with Sleeper(self.sleepers, self.lock) as sleeper:
+            while not deadline.expired():
+                with self.lock:
+                    self.check_wanted()
+                    if until_ending and self.conversation.ending:
+                        return
+                    due = self.conversation.due()
+                    sleeper.listen()
+                sleeper.sleep(deadline.clip(None if due is None else max(0.0, due - time.monotonic())))
+                self.hooks.drain()
+                if due is not None and time.monotonic() >= due:
+                    self.change(lambda conversation, now: conversation.tick(now))
 
     def close(self, timeout: float) -> None:
         """Close the connection and join the thread (not from the session's own thread, which cannot wait for itself).
@@ -316,7 +325,7 @@ class Engine:
             self.conversation.close(time.monotonic())
             connection, dialled = self.connection, self.dialled
             self.commit()
-            self.changed.notify_all()
+            self.sleepers.wake()
         self._wake()
         self.leash.pull()
         if dialled is not None and connection is None:
@@ -343,7 +352,7 @@ class Engine:
     def after_fork(self) -> None:
         """In the child: there is no thread, nobody lets go of a lock that was held, and the socket is the parent's."""
         self.lock = threading.Lock()
-        self.changed = threading.Condition(self.lock)
+        self.sleepers = Sleepers()
         self.hooks = HookQueue(self._wake)
         self.forked = self.stopped = True
         self.writer = FrameWriter(self)
@@ -377,7 +386,7 @@ class Engine:
 
     def _publish(self, position: int) -> None:
         self.published = max(self.published, position)
-        self.changed.notify_all()
+        self.sleepers.wake()
 
     def _publish_later(self, position: int) -> None:
         with self.lock:
@@ -406,7 +415,7 @@ class Engine:
         """Have the session's thread look again, whatever it waits for."""
         self.waker.wake()
         with self.lock:
-            self.changed.notify_all()
+            self.sleepers.wake()
 
     @contextmanager
     def unless_stopped(self) -> Iterator[None]:

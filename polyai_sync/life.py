@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from polyai_sync.connecting import Connector
-from polyai_sync.engine import Engine, Stopped
+from polyai_sync.engine import A_MOMENT, Engine, Stopped
 from polyai_sync.errors import ConnectionDroppedError, ConnectionLostError, PolyAIError, ProtocolError
 from polyai_sync.messages import EndReason
 from polyai_sync.opening import Opening
@@ -131,8 +131,8 @@ class Life:
                 if self._engine.stopped or connection is None or self._engine.conversation.over:
                     return None
                 self._engine.due_moved = True
-                timeout = self._begin_wait()
-            error = self._read_quietly(connection, timeout)
+                self._begin_wait()
+            error = self._read_quietly(connection)
             self._engine.follow_up()
             if error is not None:
                 connection.close()
@@ -140,7 +140,7 @@ class Life:
             self._ask_about_resending()
             self._connector.renew_if_due()
 
-    def _begin_wait(self) -> float | None:
+    def _begin_wait(self) -> None:
         """With the lock held: from here on the thread waits, and whoever moves the next deadline forward wakes it."""
         engine = self._engine
         if engine.due_moved:  # else it is the same, or later: then there is nothing to do at it but to look again
@@ -148,29 +148,28 @@ class Life:
             engine.polling_until = math.inf if due is None else due
             engine.due_moved = False
         engine.polling = True
-        return None if engine.polling_until == math.inf else max(0.0, engine.polling_until - time.monotonic())
 
-    def _read_quietly(self, connection: WebSocketConnection, timeout: float | None) -> ConnectionDroppedError | None:
+    def _read_quietly(self, connection: WebSocketConnection) -> ConnectionDroppedError | None:
         """Read for as long as nothing but reading has to be done; returns why the socket is gone, if it is.
 
-        A waiting thread runs when this one waits again: little may stand in between (bench p03).
+        A thread that waits for what came runs when this one waits again: little may stand in between (bench p03).
         """
         engine, conversation = self._engine, self._engine.conversation
         secrets = tuple(filter(None, (engine.services.settings.connector_token, engine.access_token)))
         while True:
-            readable = connection.wait(timeout, engine.waker)
+            error: ConnectionDroppedError | None = None
+            frames: list[str] | None = None
+            until = engine.polling_until
+            try:
+                frames = connection.receive(None if until == math.inf else until - time.monotonic(), engine.waker)
+            except ConnectionDroppedError as caught:
+                error = caught
+            except PolyAIError as caught:  # the server broke the protocol: what follows is a drop like any other
+                error = ConnectionDroppedError(f"The connection had to be dropped: {caught.message}")
+                error.__cause__ = caught
             engine.waker.clear()  # before looking what there is to do: a later wake ends the next wait
             engine.polling = False
-            error: ConnectionDroppedError | None = None
-            frames: list[str] = []
-            if readable:
-                try:
-                    frames = connection.read()
-                except ConnectionDroppedError as caught:
-                    error = caught
-                except PolyAIError as caught:  # the server broke the protocol: what follows is a drop like any other
-                    error = ConnectionDroppedError(f"The connection had to be dropped: {caught.message}")
-                    error.__cause__ = caught
+            if frames:
                 frames = _masked(frames, secrets)
             unheard = engine.services.host.unheard()  # asks plugins, and so not under the lock
             with engine.lock:
@@ -178,7 +177,7 @@ class Life:
                 conversation.notices.unheard = unheard
                 if frames:
                     engine.due_moved = conversation.receive_all(frames, now) or engine.due_moved
-                elif readable and error is None:
+                elif frames is not None:
                     conversation.heard(now)
                 if now >= engine.polling_until:
                     engine.due_moved = True
@@ -187,12 +186,18 @@ class Life:
                         error = ConnectionDroppedError("Nothing was heard from the server for 2.5 heartbeat intervals")
                 if error is not None:
                     self._drop(error, now)
-                more = engine.stopped or conversation.busy or conversation.notices or not engine.hooks.idle
-                if more or error is not None or self._connector.renewal_due:
-                    engine.commit(wake=False)
-                    return error
-                timeout = self._begin_wait()
+                more = error is not None or engine.stopped or conversation.busy or self._connector.renewal_due
+                if more:
+                    pass
+                elif frames and engine.due_moved and engine.sleepers:  # when there is something to do: in a moment
+                    engine.polling_until = now + A_MOMENT
+                    engine.polling = True
+                else:
+                    self._begin_wait()
                 engine.commit(wake=False)
+            if more:
+                return error
+            engine.hooks.drain()
 
     def _drop(self, error: ConnectionDroppedError, now: float) -> None:
         """With the lock held: the socket is gone, and the conversation learns of it."""

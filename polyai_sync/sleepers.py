@@ -1,0 +1,82 @@
+"""Threads of a session that wait for the next change."""
+
+from __future__ import annotations
+
+import threading
+
+__all__ = ["Sleeper", "Sleepers"]
+
+
+class Sleepers:
+    """Whoever waits; all are woken at each change.
+
+    Instead of a `threading.Condition`: half the calls before and after each wait (bench p03), a tenth of its memory (p05),
+    and nothing is given up in the middle of a ``with``, where an interrupt would find the lock in nobody's hands.
+    """
+
+    __slots__ = ("_locks",)
+
+    def __init__(self) -> None:
+        self._locks: list[threading.Lock] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._locks)
+
+    def wake(self) -> None:
+        """Wake them all. With the lock held that guards what they wait for."""
+        if self._locks:
+            locks, self._locks = self._locks, []
+            for lock in locks:
+                lock.release()
+
+    def add(self, lock: threading.Lock) -> None:
+        """Release ``lock``, which is locked, at the next change."""
+        self._locks.append(lock)
+
+    def discard(self, lock: threading.Lock) -> None:
+        """Nobody waits for ``lock`` any longer."""
+        if lock in self._locks:
+            self._locks.remove(lock)
+
+
+class Sleeper:
+    """One thread that waits: `listen` under the lock, where it found that it has to wait; then, without it, `sleep`.
+
+    As a context manager: wakes no more at the end of the block.
+
+    Args:
+        sleepers: Those of what it waits for.
+        guard: The lock that guards that.
+    """
+
+    __slots__ = ("_bell", "_guard", "_listens", "_sleepers")
+
+    def __init__(self, sleepers: Sleepers, guard: threading.Lock) -> None:
+        self._sleepers = sleepers
+        self._guard = guard
+        self._bell: threading.Lock | None = None
+        self._listens = False
+
+    def listen(self) -> None:
+        """With the lock held: the next change ends `sleep`."""
+        if self._bell is None:
+            self._bell = threading.Lock()
+            self._bell.acquire()
+        if not self._listens:
+            self._listens = True
+            self._sleepers.add(self._bell)
+
+    def sleep(self, seconds: float | None) -> bool:
+        """Without the lock: sleep until the next change after `listen`; ``False``: there was none in time."""
+        assert self._bell is not None  # noqa: S101 - listen() goes first
+        woken = self._bell.acquire(timeout=-1 if seconds is None else min(seconds, threading.TIMEOUT_MAX))
+        self._listens = not woken
+        return woken
+
+    def __enter__(self) -> Sleeper:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._listens and self._bell is not None:
+            with self._guard:
+                self._sleepers.discard(self._bell)
