@@ -32,10 +32,19 @@ class Question:
         custom: Metadata to send along.
         settle: Seconds of quiet that gather further messages.
         deadline: Of the whole call.
+        flows: Is the answer's text wanted while it grows?
     """
 
     def __init__(
-        self, session: Session, engine: Engine, text: str, custom: dict[str, str], *, settle: float, deadline: Deadline
+        self,
+        session: Session,
+        engine: Engine,
+        text: str,
+        custom: dict[str, str],
+        *,
+        settle: float,
+        deadline: Deadline,
+        flows: bool,
     ) -> None:
         self._session = session
         self._engine = engine
@@ -43,6 +52,7 @@ class Question:
         self._custom = custom
         self._settle = settle
         self._deadline = deadline
+        self._flows = flows
         self._tries = 0
         self.turn = self._new_turn()
 
@@ -131,7 +141,8 @@ class Question:
 
     def _new_turn(self) -> Turn:
         now, remaining = time.monotonic(), self._deadline.remaining()
-        return Turn(now, settle=self._settle, deadline=None if remaining is None else now + remaining)
+        deadline = None if remaining is None else now + remaining
+        return Turn(now, settle=self._settle, deadline=deadline, flows=self._flows)
 
     def _may_send(self, turn: Turn) -> bool:
         conversation = self._engine.conversation

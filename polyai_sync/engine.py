@@ -40,7 +40,7 @@ __all__ = ["A_MOMENT", "Engine", "Services", "Stopped"]
 T = TypeVar("T")
 
 A_MOMENT: Final = 0.01
-"""Seconds by which a deadline may be met late, where to work it out at once would keep a thread from what it waits for."""
+"""Seconds by which a deadline may be met late, where working it out would keep a thread from what it waits for."""
 
 
 class Stopped(Exception):  # noqa: N818 - it only leads out of a wait
@@ -129,6 +129,7 @@ class Engine:
         self.exiting = False
         self.forked = False
         self._thread: threading.Thread | None = None
+        self._running: int | None = None
 
     # --- for the callers ---
 
@@ -160,8 +161,8 @@ class Engine:
     @property
     def is_mine(self) -> bool:
         """Is this the session's own thread, or one inside a hook of the session? Waiting here would never end."""
-        thread = self._thread
-        return self.hooks.is_mine or (thread is not None and thread.ident == threading.get_ident())
+        me = threading.get_ident()
+        return me == self._running or me == self.hooks.drainer
 
     def check_may_block(self, call: str) -> None:
         """A wait on the very thread that it waits for would never end.
@@ -179,8 +180,12 @@ class Engine:
         """Start the session's thread, unless the session was closed meanwhile."""
 
         def run() -> None:
-            with self.leash.on_this_thread():
-                work()
+            self._running = threading.get_ident()
+            try:
+                with self.leash.on_this_thread():
+                    work()
+            finally:
+                self._running = None  # the next thread may have the same number
 
         with self.lock:
             if not self.stopped:
@@ -291,9 +296,10 @@ class Engine:
 
     def _stay_asleep(self) -> None:
         """At the end of the interpreter: what a wait of a daemon thread raised would be printed (`pitfalls.md` 25)."""
-        thread = threading.current_thread()
-        if self.exiting and thread.daemon and thread is not self._thread:
-            threading.Event().wait()
+        if self.exiting:
+            thread = threading.current_thread()
+            if thread.daemon and thread is not self._thread:
+                threading.Event().wait()
 
     def stay_if_copied(self) -> None:
         """A fork copies gevent's greenlets, the session's own too; ``threading`` knows no such thread: none may end."""

@@ -22,25 +22,23 @@ class HookQueue:
 
     Args:
         left_over: Called where a drain was interrupted with jobs left: somebody else has to go on.
+
+    Attributes:
+        drainer: The number of the thread that runs jobs at the moment.
     """
 
-    __slots__ = ("_drainer", "_jobs", "_left_over", "_mutex")
+    __slots__ = ("_jobs", "_left_over", "_mutex", "drainer")
 
     def __init__(self, left_over: Callable[[], None]) -> None:
         self._jobs: deque[Callable[[], Any]] = deque()
         self._mutex = threading.Lock()
-        self._drainer: int | None = None
+        self.drainer: int | None = None
         self._left_over = left_over
 
     @property
     def idle(self) -> bool:
         """Is nothing waiting and nothing running? A guess, unless the caller keeps others from putting jobs."""
-        return not self._jobs and self._drainer is None
-
-    @property
-    def is_mine(self) -> bool:
-        """Is this thread inside one of the hooks?"""
-        return self._drainer == threading.get_ident()
+        return not self._jobs and self.drainer is None
 
     def put(self, job: Callable[[], Any]) -> None:
         """Add a job. Some thread has to `drain` afterwards."""
@@ -52,15 +50,15 @@ class HookQueue:
             mine = False
             try:  # from here on: an interrupt anywhere must not leave a drainer that does not drain
                 with self._mutex:
-                    if self._drainer is not None:
+                    if self.drainer is not None:
                         return
                     mine = True
-                    self._drainer = threading.get_ident()
+                    self.drainer = threading.get_ident()
                 while self._jobs:
                     self._jobs.popleft()()
             finally:
                 if mine:
-                    self._drainer = None
+                    self.drainer = None
                     if self._jobs:
                         self._left_over()
 

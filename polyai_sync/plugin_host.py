@@ -25,7 +25,7 @@ from polyai_sync.plugin_loading import (
 from polyai_sync.redaction import Redactor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from polyai_sync.errors import PolyAIError
     from polyai_sync.events import Event
@@ -106,8 +106,17 @@ class PluginHost:
 
     def unheard(self) -> frozenset[str]:
         """The hooks that no plugin listens to at the moment (see `polyai_sync.hooks.only_if`). Runs plugins' code."""
-        off = [hook for hook, conditions in self._sometimes if not any(map(_holds, conditions))]
-        return self._never.union(off) if off else self._never
+        off = self._never
+        for hook, conditions in self._sometimes:
+            for condition in conditions:
+                try:
+                    if condition():
+                        break
+                except Exception:  # noqa: BLE001 - somebody else's; the implementation is called and can say what is wrong
+                    break
+            else:
+                off = off.union((hook,))
+        return off
 
     # --- loading ---
 
@@ -311,10 +320,3 @@ def _in_short(error: Exception) -> str:
 
 def _how_to_block(name: str) -> str:
     return f"Repair or remove it, or block it: {BLOCK_VARIABLE}={name}, or Client(block=[{name!r}])"
-
-
-def _holds(condition: Callable[[], bool]) -> bool:
-    try:
-        return bool(condition())
-    except Exception:  # noqa: BLE001 - somebody else's code; the implementation is called and can say what is wrong
-        return True

@@ -495,5 +495,11 @@ class Session:
         deadline = deadline_of(timeout, default)
         deadline_of(settle, None)
         return Question(
-            self, self._engine, valid_text(text), valid_custom(custom), settle=float(settle), deadline=deadline
+            self,
+            self._engine,
+            valid_text(text),
+            valid_custom(custom),
+            settle=float(settle),
+            deadline=deadline,
+            flows=call == "stream",
         )

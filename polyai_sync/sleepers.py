@@ -10,8 +10,8 @@ __all__ = ["Sleeper", "Sleepers"]
 class Sleepers:
     """Whoever waits; all are woken at each change.
 
-    Instead of a `threading.Condition`: half the calls before and after each wait (bench p03), a tenth of its memory (p05),
-    and nothing is given up in the middle of a ``with``, where an interrupt would find the lock in nobody's hands.
+    Instead of a `threading.Condition`: half the calls around each wait (bench p03), a tenth of its memory (p05), and no
+    lock is let go of in the middle of a ``with``, where an interrupt would find it in nobody's hands.
     """
 
     __slots__ = ("_locks",)

@@ -82,6 +82,8 @@ class Conversation:
         self.end_error: PolyAIError | None = None
         self.failure: PolyAIError | None = None
         self.closed = False
+        self.over = False
+        """Can nothing more come: ended, closed or given up?"""
         handed_on = state.cursor if state is not None and self.started else None
         self._fresh = state is None
         self._old_until = -1 if handed_on is None or not history else handed_on
@@ -126,11 +128,6 @@ class Conversation:
             return SessionStatus.OPEN
         first = self.connection.number == (1 if self.connection.online else 0)
         return SessionStatus.CONNECTING if first else SessionStatus.RECONNECTING
-
-    @property
-    def over(self) -> bool:
-        """Can nothing more come: ended, closed or given up?"""
-        return self.end_reason is not None or self.closed or self.failure is not None
 
     @property
     def cursor(self) -> int:
@@ -222,7 +219,7 @@ class Conversation:
 
     def opened(self, now: float) -> None:
         """The server answered 101."""
-        self.failure = None
+        self._try_again()
         self._agent_heard = False
         self.ledger.opened()
         first = self.connection.number == 0
@@ -243,7 +240,7 @@ class Conversation:
         Returns:
             May a deadline have come nearer? Not where messages that grow just went on, as they do most of the time.
         """
-        self.connection.heard(now)
+        self._liveness.heard(now)
         if self.over:
             return True
         replayed = not self._fresh or self.connection.number > 1
@@ -296,6 +293,7 @@ class Conversation:
         self._offline(now)
         self.sending.fail_all(error)
         self.failure = error
+        self.over = True
         self._release(error)
 
     def close(self, now: float) -> None:
@@ -303,7 +301,7 @@ class Conversation:
         if self.over:
             return
         self._offline(now)
-        self.closed = True
+        self.closed = self.over = True
         self.sending.fail_all(quietly=True)
         self._release(make_error("client.session_closed"))
 
@@ -315,6 +313,7 @@ class Conversation:
         self._offline(now)
         self.end_reason = reason
         self.end_error = error
+        self.over = True
         self.sending.fail_all(quietly=True)
         self.notices.tell("on_session_end", reason, error)
         position = self.notices.position
@@ -380,7 +379,7 @@ class Conversation:
         Unconfirmed at the ``deadline``, it is over here all the same.
         """
         self.end_request.make(deadline)
-        self.failure = None
+        self._try_again()
 
     def take_frame(self, now: float) -> tuple[ClientEvent, str] | None:
         """The next frame to write, if there is one. From here on it counts as written."""
@@ -437,7 +436,7 @@ class Conversation:
             return True  # nothing follows the end
         kind = type(event)
         new = self.ledger.admit(event)
-        if isinstance(event, Heartbeat):
+        if kind is Heartbeat:
             if live:
                 self.connection.heartbeat(event)
             return True
@@ -454,7 +453,7 @@ class Conversation:
             react(self, event, now, old)
         elif kind in _AGENTS_WORDS:
             self.joining.spoke()
-            if live:
+            if live and not self._agent_heard:
                 self.attempts.spoke()
                 self._agent_heard = True
         if live and not self._replay.over and kind is not SessionStart:
@@ -488,6 +487,10 @@ class Conversation:
         if not self.end_request.made and self.joining.to_be_asked():
             self._outbox.join(now)
             self._agent_heard = False
+
+    def _try_again(self) -> None:
+        self.failure = None
+        self.over = self.end_reason is not None or self.closed
 
     def _offline(self, now: float) -> None:
         self.connection.closed(now)

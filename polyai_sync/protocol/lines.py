@@ -33,7 +33,8 @@ class Lines:
     @property
     def active(self) -> Turn | None:
         """The turn that is being served, if any."""
-        return self._turns[0] if self._turns and self._turns[0].active else None
+        turns = self._turns
+        return turns[0] if turns and turns[0].active else None
 
     def join(self, turn: Turn, *, first: bool = False) -> None:
         """Stand in line; a question that is asked again goes to its head."""

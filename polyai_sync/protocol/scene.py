@@ -90,7 +90,7 @@ class Scene:
         """Take in an event; was it just the next piece of a message that grows?"""
         self._births += 1
         kind = type(event)
-        if isinstance(event, PolyAgentMessageChunk):
+        if kind is PolyAgentMessageChunk:
             stream = self._streams.follow(event, old=old)
             if stream is not None:
                 if self._lines.active is not None:
@@ -196,7 +196,7 @@ class Scene:
             self._replaced(place, stream.message())
 
     def _whole(self, event: PolyAgentMessage | LiveAgentMessage, now: float, old: bool) -> None:
-        role: Role = "live_agent" if isinstance(event, LiveAgentMessage) else "agent"
+        role: Role = "live_agent" if type(event) is LiveAgentMessage else "agent"
         message = Message(
             role=role,
             message_id=event.message_id,

@@ -59,15 +59,20 @@ class Transcript:
         stands.
         """
         self._cached = None
-        known = self.find(message.role, message.message_id)
+        key = message.role, message.message_id
+        known = self._by_id.get(key)
         if known is not None:
             self._replace(known, message)
             return known
-        order = message.sequence if message.sequence is not None else (self._places[-1].order if self._places else 0)
+        last = self._places[-1].order if self._places else 0
+        order = last if message.sequence is None else message.sequence
         place = Place(message, born, order)
-        self._insert(place)
+        if order >= last:  # the common case
+            self._places.append(place)
+        else:
+            self._insert(place)
         if message.message_id:
-            self._by_id[message.role, message.message_id] = place
+            self._by_id[key] = place
         return place
 
     def began(self, place: Place, sequence: int | None) -> None:

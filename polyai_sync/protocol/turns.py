@@ -6,7 +6,6 @@ other call that waits. Both are told what happens by the conversation and keep t
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from polyai_sync.errors import DeliveryError, PolyAIError, ReplyTimeoutError
@@ -55,13 +54,6 @@ class Waiter:
             self.done_at = position
 
 
-class _Phase(Enum):
-    IN_LINE = "in line"
-    ASKED = "asked"
-    ANSWERING = "answering"
-    DONE = "done"
-
-
 class Turn(Waiter):
     """One question and its answer.
 
@@ -71,10 +63,14 @@ class Turn(Waiter):
         since: When the call began.
         settle: Seconds of quiet that gather further messages.
         deadline: When its time is up; ``None`` = never.
+        flows: Is the text wanted while it grows?
 
     Attributes:
         reply: The answer, once there is one.
         sent: The question's message, once it is on its way.
+        active: Is it this turn's turn?
+        received: Is the receipt in, and the answer not?
+        done: Has it a reply or an error?
     """
 
     __slots__ = (
@@ -84,22 +80,24 @@ class Turn(Waiter):
         "_flow",
         "_handoff",
         "_open",
-        "_phase",
         "_place",
         "_quiet_until",
+        "active",
         "deadline",
+        "done",
+        "received",
         "reply",
         "sent",
         "settle",
     )
 
-    def __init__(self, since: float, *, settle: float, deadline: float | None) -> None:
+    def __init__(self, since: float, *, settle: float, deadline: float | None, flows: bool = True) -> None:
         super().__init__(since)
         self.settle = settle
         self.deadline = deadline
         self.sent: Sent | None = None
         self.reply: Reply | None = None
-        self._phase = _Phase.IN_LINE
+        self.active = self.received = self.done = False
         self._floor = 0
         self._place: int | None = None
         self._handoff: Handoff | None = None
@@ -107,29 +105,15 @@ class Turn(Waiter):
         self._collected: dict[int, Message] = {}
         self._open: set[int] = set()  # streams of this turn that grow
         self._cut_short: dict[int, float] = {}  # those that were cut short, and until when they may go on
-        self._flow = Flow()
+        self._flow = Flow() if flows else None
 
     # --- what its caller sees ---
 
     @property
     def pieces(self) -> deque[str]:
         """Text to yield, for a stream; the caller takes it from the left."""
+        assert self._flow is not None  # noqa: S101 - it was to be made
         return self._flow.pieces
-
-    @property
-    def done(self) -> bool:
-        """Has it a reply or an error?"""
-        return self._phase is _Phase.DONE
-
-    @property
-    def active(self) -> bool:
-        """Is it this turn's turn?"""
-        return self._phase is _Phase.ASKED or self._phase is _Phase.ANSWERING
-
-    @property
-    def received(self) -> bool:
-        """Is the receipt in?"""
-        return self._phase is _Phase.ANSWERING
 
     @property
     def holds_reply(self) -> bool:
@@ -147,12 +131,12 @@ class Turn(Waiter):
     def asked(self, sent: Sent) -> None:
         """The question is on its way."""
         self.sent = sent
-        self._phase = _Phase.ASKED
+        self.active = True
 
     def receipt(self, floor: int, sequence: int | None) -> None:
         """The question arrived; what stands before it, or was born at or before ``floor``, is no answer to it."""
-        if self._phase is _Phase.ASKED:
-            self._phase = _Phase.ANSWERING
+        if self.active and not self.received:
+            self.received = True
             self._floor = floor
             self._place = sequence
 
@@ -180,7 +164,7 @@ class Turn(Waiter):
             self._collected.pop(born, None)
         else:
             self._open.add(born)
-        if text:
+        if text and self._flow is not None:
             self._flow.add(born, text)
 
     def cut_short(self, message: Message, born: int, now: float) -> None:
@@ -197,7 +181,7 @@ class Turn(Waiter):
         self._quiet_until = now + self.settle
         if self.settle <= 0 and not self._cut_short:
             self._finish(position)
-        else:
+        elif self._flow is not None:
             self._flow.finish(born, message.text)
 
     def replaced(self, message: Message, born: int) -> None:
@@ -217,7 +201,7 @@ class Turn(Waiter):
         """End with an error."""
         if not self.done:
             super().fail(error, position)
-            self._phase = _Phase.DONE
+            self._leave_line()
 
     def close(self, error: PolyAIError, position: int) -> None:
         """The connection is over for us: a whole reply is returned, else ``error`` is raised."""
@@ -244,7 +228,7 @@ class Turn(Waiter):
         quiet = quiet_at is not None and now >= quiet_at
         if self.received and (quiet or (out_of_time and self._collected)):
             self._finish(position)
-        elif out_of_time and self._phase is _Phase.IN_LINE:
+        elif out_of_time and not self.active:
             text = "The message was not sent: earlier questions were still being answered"
             self.fail(DeliveryError(text, outcome="not_received", surface="client"), position)
         elif out_of_time:
@@ -266,11 +250,17 @@ class Turn(Waiter):
         return max((self._quiet_until, *self._cut_short.values()))
 
     def _finish(self, position: int, *, ended: bool = False) -> None:
-        for born in {*self._open, *self._cut_short} - self._collected.keys():
-            self._flow.leave_out(born)  # what comes of these is a message of its own
-        for born in sorted(self._collected):
-            self._flow.finish(born, self._collected[born].text)
-        messages = tuple(self._collected[born] for born in sorted(self._collected))
+        births = sorted(self._collected)
+        if (flow := self._flow) is not None:
+            for born in {*self._open, *self._cut_short} - self._collected.keys():
+                flow.leave_out(born)  # what comes of these is a message of its own
+            for born in births:
+                flow.finish(born, self._collected[born].text)
+        messages = tuple([self._collected[born] for born in births])
         self.reply = Reply(messages=messages, handoff=self._handoff, ended=ended)
-        self._phase = _Phase.DONE
+        self._leave_line()
         self.done_at = position
+
+    def _leave_line(self) -> None:
+        self.done = True
+        self.active = self.received = False
