@@ -378,9 +378,11 @@ class Engine:
         conversation = self.conversation
         if events := conversation.take_events():
             self.log.extend(events)
-        for hook, arguments in conversation.notices.take():
-            self.queue(hook, *arguments)
-        position = conversation.notices.position
+        notices = conversation.notices
+        if notices.waiting:
+            for hook, arguments in notices.take():
+                self.queue(hook, *arguments)
+        position = notices.position
         if self.polling and (wake or conversation.over):
             due = conversation.due()
             if conversation.over or (due is not None and due < self.polling_until):
@@ -391,7 +393,8 @@ class Engine:
             self.hooks.put(partial(self._publish_later, position))
 
     def _publish(self, position: int) -> None:
-        self.published = max(self.published, position)
+        if position > self.published:
+            self.published = position
         self.sleepers.wake()
 
     def _publish_later(self, position: int) -> None:

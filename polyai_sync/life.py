@@ -21,7 +21,7 @@ from polyai_sync.redaction import MASK, SHORTEST
 from polyai_sync.transport.deadline import Deadline
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from polyai_sync.config import Secret
     from polyai_sync.protocol.conversation import Conversation
@@ -155,7 +155,7 @@ class Life:
         A thread that waits for what came runs when this one waits again: little may stand in between (bench p03).
         """
         engine, conversation = self._engine, self._engine.conversation
-        secrets = tuple(filter(None, (engine.services.settings.connector_token, engine.access_token)))
+        mask = _Mask(engine.services.settings.connector_token, engine.access_token)
         while True:
             error: ConnectionDroppedError | None = None
             frames: list[str] | None = None
@@ -170,7 +170,7 @@ class Life:
             engine.waker.clear()  # before looking what there is to do: a later wake ends the next wait
             engine.polling = False
             if frames:
-                frames = _masked(frames, secrets)
+                frames = mask.hide(frames)
             unheard = engine.services.host.unheard()  # asks plugins, and so not under the lock
             with engine.lock:
                 now = time.monotonic()
@@ -197,7 +197,8 @@ class Life:
                 engine.commit(wake=False)
             if more:
                 return error
-            engine.hooks.drain()
+            if not engine.hooks.idle:
+                engine.hooks.drain()
 
     def _drop(self, error: ConnectionDroppedError, now: float) -> None:
         """With the lock held: the socket is gone, and the conversation learns of it."""
@@ -292,11 +293,23 @@ def _refuse(error: PolyAIError, conversation: Conversation, now: float) -> None:
     conversation.refused(error, now)
 
 
-def _masked(frames: list[str], secrets: Iterable[Secret]) -> list[str]:
-    """Without our tokens: what the server quotes would be in events, errors and logs (`error-codes.md`)."""
-    everything = "".join(frames)  # one search for them all
-    for secret in secrets:
-        token = secret.reveal()
-        if len(token) >= SHORTEST and token in everything:
-            frames = [frame.replace(token, MASK) for frame in frames]
-    return frames
+class _Mask:
+    """Hides our tokens in what the server sends: what it quotes would be in events, errors and logs (`error-codes.md`).
+
+    Args:
+        secrets: The tokens.
+    """
+
+    __slots__ = ("_tokens",)
+
+    def __init__(self, *secrets: Secret | None) -> None:
+        tokens = [secret.reveal() for secret in secrets if secret is not None]
+        self._tokens = [token for token in tokens if len(token) >= SHORTEST]
+
+    def hide(self, frames: list[str]) -> list[str]:
+        """The frames without tokens."""
+        everything = frames[0] if len(frames) == 1 else "".join(frames)  # one search for them all
+        for token in self._tokens:
+            if token in everything:
+                frames = [frame.replace(token, MASK) for frame in frames]
+        return frames

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from polyai_sync.hooks import hookimpl, only_if
@@ -222,7 +223,7 @@ class Logging:
     # --- frames ---
 
     @hookimpl
-    @only_if(lambda: _frames.isEnabledFor(logging.DEBUG))
+    @only_if(partial(_frames.isEnabledFor, logging.DEBUG))
     def on_event(self, session: Session, event: Event) -> None:
         """Write an event of the server."""
         if _frames.isEnabledFor(logging.DEBUG):  # asked here too: this is the event path

@@ -13,25 +13,23 @@ Occurrence = tuple[str, tuple[Any, ...]]
 class Notices:
     """Occurrences not yet handed to plugins, and how many there have been in all."""
 
-    __slots__ = ("_waiting", "position", "unheard")
+    __slots__ = ("position", "unheard", "waiting")
 
     def __init__(self) -> None:
         self.position = 0
-        self._waiting: list[Occurrence] = []
+        self.waiting: list[Occurrence] = []
+        """Those not taken yet."""
         self.unheard: frozenset[str] = frozenset()
         """Hooks that nobody listens to at the moment: nothing is noted for them."""
-
-    def __bool__(self) -> bool:
-        return bool(self._waiting)
 
     def tell(self, hook: str, *arguments: Any) -> None:
         """Plugins are to be told."""
         if hook in self.unheard:
             return
         self.position += 1
-        self._waiting.append((hook, arguments))
+        self.waiting.append((hook, arguments))
 
     def take(self) -> list[Occurrence]:
         """Those not taken before."""
-        waiting, self._waiting = self._waiting, []
+        waiting, self.waiting = self.waiting, []
         return waiting

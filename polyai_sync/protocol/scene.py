@@ -255,7 +255,8 @@ class Scene:
             return
         if message.complete:
             self._notices.tell("on_message", message)
-        if (turn := self._turn_of(born, message.sequence)) is not None:
+        turn = self._lines.active
+        if turn is not None and turn.concerns(born, message.sequence):
             turn.message(message, born, self._notices.position, now)
         elif message.complete:
             self.inbox.put(born, message)

@@ -250,7 +250,7 @@ class Turn(Waiter):
         return max((self._quiet_until, *self._cut_short.values()))
 
     def _finish(self, position: int, *, ended: bool = False) -> None:
-        births = sorted(self._collected)
+        births = sorted(self._collected) if len(self._collected) > 1 else [*self._collected]
         if (flow := self._flow) is not None:
             for born in {*self._open, *self._cut_short} - self._collected.keys():
                 flow.leave_out(born)  # what comes of these is a message of its own

@@ -205,7 +205,13 @@ class WebSocketConnection:
         if waker_fd != self._polled or self._read_wants_write or self._controls or self._unsent:
             return self._wait_closely(timeout, waker_fd)
         # The two descriptors that a session's thread waits for, most of the time: they were registered once.
-        happened = self._poll.poll(None if timeout is None else math.ceil(min(max(timeout, 0.0), LONGEST_WAIT) * 1000))
+        if timeout is None:
+            milliseconds = None
+        else:
+            milliseconds = (
+                0 if timeout <= 0 else math.ceil((timeout if timeout < LONGEST_WAIT else LONGEST_WAIT) * 1000)
+            )
+        happened = self._poll.poll(milliseconds)
         return bool(happened) and (len(happened) > 1 or happened[0][0] != waker_fd)
 
     def _wait_closely(self, timeout: float | None, waker_fd: int) -> bool:
