@@ -140,9 +140,7 @@ class Question:
         self._engine.change(lambda conversation, _: conversation.leave(turn))
 
     def _new_turn(self) -> Turn:
-        now, remaining = time.monotonic(), self._deadline.remaining()
-        deadline = None if remaining is None else now + remaining
-        return Turn(now, settle=self._settle, deadline=deadline, flows=self._flows)
+        return Turn(time.monotonic(), settle=self._settle, deadline=self._deadline.at, flows=self._flows)
 
     def _may_send(self, turn: Turn) -> bool:
         conversation = self._engine.conversation

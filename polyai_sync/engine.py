@@ -255,9 +255,11 @@ class Engine:
                     if predicate():
                         return True
                     seconds = deadline.remaining()
+                    if seconds != 0.0 and self.due_moved:  # by a change for which the session's thread was not woken
+                        until = A_MOMENT if woken else self._until_due()
+                        if until is not None and (seconds is None or until < seconds):
+                            seconds = until
                     if seconds != 0.0:
-                        if self.due_moved:  # by a change for which the session's thread was not woken
-                            seconds = deadline.clip(A_MOMENT if woken else self._until_due())
                         sleeper.listen()
                 if seconds != 0.0:
                     woken = sleeper.sleep(seconds)
@@ -416,8 +418,7 @@ class Engine:
 
     def follow_up(self) -> None:
         """Without the lock: write what is to be written, run the hooks."""
-        if self.conversation.busy:
-            self.writer.flush()
+        self.writer.flush()
         self.hooks.drain()
 
     def _wake(self) -> None:

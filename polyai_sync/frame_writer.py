@@ -28,7 +28,7 @@ class FrameWriter:
     def flush(self) -> None:
         """Write the frames that wait, unless another thread is at it."""
         engine = self._engine
-        while True:
+        while engine.conversation.busy:
             connection = None
             mine = written = False
             try:  # from here on: an interrupt anywhere must not leave `busy` set, nor a frame in nobody's hands

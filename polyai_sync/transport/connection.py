@@ -205,13 +205,8 @@ class WebSocketConnection:
         if waker_fd != self._polled or self._read_wants_write or self._controls or self._unsent:
             return self._wait_closely(timeout, waker_fd)
         # The two descriptors that a session's thread waits for, most of the time: they were registered once.
-        if timeout is None:
-            milliseconds = None
-        else:
-            milliseconds = (
-                0 if timeout <= 0 else math.ceil((timeout if timeout < LONGEST_WAIT else LONGEST_WAIT) * 1000)
-            )
-        happened = self._poll.poll(milliseconds)
+        wait = None if timeout is None else math.ceil(min(timeout, LONGEST_WAIT) * 1000) if timeout > 0 else 0
+        happened = self._poll.poll(wait)
         return bool(happened) and (len(happened) > 1 or happened[0][0] != waker_fd)
 
     def _wait_closely(self, timeout: float | None, waker_fd: int) -> bool:

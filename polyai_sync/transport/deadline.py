@@ -13,13 +13,15 @@ class Deadline:
 
     One deadline is made where a call begins, and handed down: whatever the call does on its way, all of it shares the
     same time.
+
+    Attributes:
+        at: A reading of ``time.monotonic()``; ``None`` = never.
     """
 
-    __slots__ = ("_at",)
+    __slots__ = ("at",)
 
     def __init__(self, at: float | None) -> None:
-        """Make one from a reading of ``time.monotonic()``; ``None`` is never."""
-        self._at = at
+        self.at = at
 
     @classmethod
     def after(cls, seconds: float | None) -> Deadline:
@@ -30,11 +32,11 @@ class Deadline:
 
     def remaining(self) -> float | None:
         """Seconds left, never below 0; ``None`` where there is no end."""
-        return None if self._at is None else max(0.0, self._at - monotonic())
+        return None if self.at is None else max(0.0, self.at - monotonic())
 
     def expired(self) -> bool:
         """Is the time up?"""
-        return self._at is not None and monotonic() >= self._at
+        return self.at is not None and monotonic() >= self.at
 
     def clip(self, seconds: float | None) -> float | None:
         """The smaller of ``seconds`` and what remains; ``None`` in either is no limit."""
@@ -46,7 +48,7 @@ class Deadline:
     def within(self, seconds: float | None) -> Deadline:
         """This deadline, or the one so many seconds from now, whichever comes first."""
         other = Deadline.after(seconds)
-        if self._at is None or (other._at is not None and other._at < self._at):
+        if self.at is None or (other.at is not None and other.at < self.at):
             return other
         return self
 
