@@ -23,14 +23,18 @@ RENEW_AGAIN: Final = 60.0
 
 
 class Connector:
-    """Opens the sockets of one session. For the session's own thread alone."""
+    """Opens the sockets of one session. For the session's own thread alone.
 
-    __slots__ = ("_engine", "_handshakes", "_renew_at")
+    Attributes:
+        renew_at: When the socket that is open nears the end of its life.
+    """
+
+    __slots__ = ("_engine", "_handshakes", "renew_at")
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._handshakes = 0
-        self._renew_at = 0.0
+        self.renew_at = 0.0
 
     def connect(self, deadline: Deadline, dialled: Dialled | None = None) -> None:
         """Open the socket, and make it the session's."""
@@ -46,20 +50,15 @@ class Connector:
             self._engine.commit()
         self._engine.follow_up()
 
-    @property
-    def renewal_due(self) -> bool:
-        """Does the socket near the end of its life?"""
-        return time.monotonic() >= self._renew_at
-
     def renew_if_due(self) -> None:
         """Replace a socket that nears the end of its life by a new one, at a quiet moment (`protocol.md` §3)."""
         engine, now = self._engine, time.monotonic()
-        if now < self._renew_at:
+        if now < self.renew_at:
             return
         with engine.lock:
             if engine.writer.busy or not engine.conversation.quiet:
                 return
-            self._renew_at = now + RENEW_AGAIN
+            self.renew_at = now + RENEW_AGAIN
             engine.writer.busy = True  # what is sent now waits for the new socket: the old one would leave it in doubt
         try:
             connection, cursor = self._shake_hands(Deadline.after(engine.services.settings.timeouts.connect), None)
@@ -121,5 +120,5 @@ class Connector:
         self._engine.generation += 1
         connection.generation = self._engine.generation
         self._engine.connection = connection
-        self._renew_at = now + RENEW_AFTER
+        self.renew_at = now + RENEW_AFTER
         self._engine.conversation.opened(now)

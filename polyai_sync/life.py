@@ -132,7 +132,8 @@ class Life:
                     return None
                 self._engine.due_moved = True
                 self._begin_wait()
-            error = self._read_quietly(connection)
+            with connection.reading():
+                error = self._read_quietly(connection)
             self._engine.follow_up()
             if error is not None:
                 connection.close()
@@ -186,7 +187,7 @@ class Life:
                         error = ConnectionDroppedError("Nothing was heard from the server for 2.5 heartbeat intervals")
                 if error is not None:
                     self._drop(error, now)
-                more = error is not None or engine.stopped or conversation.busy or self._connector.renewal_due
+                more = error is not None or engine.stopped or conversation.busy or now >= self._connector.renew_at
                 if more:
                     pass
                 elif frames and engine.due_moved and engine.sleepers:  # when there is something to do: in a moment

@@ -90,6 +90,7 @@ class PluginHost:
         self._sometimes = [
             (hook, calls.conditions) for hook, calls in self._calls.items() if calls is not None and calls.conditions
         ]
+        self._not_always = self._never.union(hook for hook, _ in self._sometimes)
 
     @property
     def plugins(self) -> tuple[PluginInfo, ...]:
@@ -106,17 +107,17 @@ class PluginHost:
 
     def unheard(self) -> frozenset[str]:
         """The hooks that no plugin listens to at the moment (see `polyai_sync.hooks.only_if`). Runs plugins' code."""
-        off = self._never
+        heard = []
         for hook, conditions in self._sometimes:
             for condition in conditions:
                 try:
-                    if condition():
-                        break
-                except Exception:  # noqa: BLE001 - somebody else's; the implementation is called and can say what is wrong
-                    break
-            else:
-                off = off.union((hook,))
-        return off
+                    if not condition():
+                        continue
+                except Exception:  # noqa: BLE001, S110 - somebody else's; the implementation can say what is wrong
+                    pass
+                heard.append(hook)
+                break
+        return self._not_always.difference(heard) if heard else self._not_always
 
     # --- loading ---
 

@@ -265,7 +265,7 @@ class Conversation:
     @property
     def busy(self) -> bool:
         """Is there something to write or to ask, or nothing more to come?"""
-        return bool(self._outbox.waiting or self.sending.questions or self.end_request.made or self.over)
+        return self.over or self.end_request.made or bool(self.sending.questions) or self._outbox.waiting
 
     def dropped(self, now: float, close_code: int | None = None) -> None:
         """The socket is gone. Codes 1000 and 4001 are the end; after every other one the session lives on."""
@@ -438,7 +438,7 @@ class Conversation:
         new = self.ledger.admit(event)
         if kind is Heartbeat:
             if live:
-                self.connection.heartbeat(event)
+                self.connection.heartbeat(event)  # type: ignore[arg-type] # it is one
             return True
         if not new:
             return False
@@ -483,7 +483,8 @@ class Conversation:
         if not self._replay.proved or self.over:
             return
         self.ledger.accept_holes()
-        self.sending.prove_missing()
+        if self.deliveries.doubtful:
+            self.sending.prove_missing()
         if not self.end_request.made and self.joining.to_be_asked():
             self._outbox.join(now)
             self._agent_heard = False

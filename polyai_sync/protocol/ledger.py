@@ -113,7 +113,8 @@ class Ledger:
         A replay has passed a hole when it repeated something known from above it. One that repeated nothing, because
         the server had none to give this time, says nothing.
         """
-        self._accepted = max(self._accepted, self._replayed_until)
+        if self._replayed_until > self._accepted:
+            self._accepted = self._replayed_until
 
     def _forget(self) -> None:
         self._forgotten = max((self._forgotten, *self._older_ids.values()))

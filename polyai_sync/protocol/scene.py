@@ -91,7 +91,7 @@ class Scene:
         self._births += 1
         kind = type(event)
         if kind is PolyAgentMessageChunk:
-            stream = self._streams.follow(event, old=old)
+            stream = self._streams.follow(event, old=old)  # type: ignore[arg-type] # it is one
             if stream is not None:
                 if self._lines.active is not None:
                     self._grows(stream, now)

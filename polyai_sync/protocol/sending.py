@@ -108,8 +108,7 @@ class Sending:
 
     def prove_missing(self) -> None:
         """A replay is over: what was in doubt, and did not come in it, was not received."""
-        if self._deliveries.doubtful:
-            self.questions.extend(self._deliveries.prove_missing())
+        self.questions.extend(self._deliveries.prove_missing())
 
     def tick(self, now: float, *, answered: float) -> bool:
         """Time has passed; should the connection be probed?

@@ -7,6 +7,7 @@ import os
 import select
 import struct
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from attrs import frozen
@@ -17,6 +18,8 @@ from polyai_sync.transport.link import Link, WantRead, WantWrite
 from polyai_sync.transport.waker import LONGEST_WAIT, Waker, wait_ready
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from polyai_sync.transport.deadline import Deadline
 
 __all__ = [
@@ -174,8 +177,18 @@ class WebSocketConnection:
         finally:
             self._leave()
 
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """For a thread that calls ``receive`` over and over: the descriptor stays in use for so long."""
+        entered = self._enter()
+        try:
+            yield
+        finally:
+            if entered:
+                self._leave()
+
     def receive(self, timeout: float | None, waker: Waker) -> list[str] | None:
-        """Both ``wait`` and ``read``, in half the calls (bench p03).
+        """Both ``wait`` and ``read``, in a third of the calls (bench p03), within ``reading``.
 
         Returns:
             ``None`` where there was nothing to read: time is up, or the waker was.
@@ -183,18 +196,14 @@ class WebSocketConnection:
         Raises:
             ConnectionDroppedError, ProtocolError: As ``read``.
         """
-        if self._end is not None or not self._enter():
-            return self.read()
         messages: list[str] = []
-        try:
-            if not self._more and not self._wait(timeout, waker):
+        if self._end is None:
+            if not self._more and not self._closing and not self._wait(timeout, waker):
                 return None
             if self._closing:
-                self._end = self._end or _CLOSED_HERE
+                self._end = _CLOSED_HERE
             else:
                 self._read_into(messages)
-        finally:
-            self._leave()
         if self._end is not None and not messages:
             raise self._end.error()
         return messages
