@@ -390,18 +390,15 @@ class Engine:
             if conversation.over or (due is not None and due < self.polling_until):
                 self.waker.wake()  # only where the thread would wait too long: a wake costs a switch of threads
         if self.hooks.idle:
-            self._publish(position)
+            self.published = position
+            self.sleepers.wake()
         else:
-            self.hooks.put(partial(self._publish_later, position))
+            self.hooks.put(partial(self._publish, position))
 
     def _publish(self, position: int) -> None:
-        if position > self.published:
-            self.published = position
-        self.sleepers.wake()
-
-    def _publish_later(self, position: int) -> None:
         with self.lock:
-            self._publish(position)
+            self.published = max(self.published, position)
+            self.sleepers.wake()
 
     def _tell(self, hook: str, arguments: tuple[Any, ...]) -> None:
         getattr(self.services.host, hook)(self.session if self.identity else None, *arguments)

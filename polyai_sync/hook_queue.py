@@ -24,13 +24,14 @@ class HookQueue:
         left_over: Called where a drain was interrupted with jobs left: somebody else has to go on.
 
     Attributes:
+        jobs: Those that wait.
         drainer: The number of the thread that runs jobs at the moment.
     """
 
-    __slots__ = ("_jobs", "_left_over", "_mutex", "drainer")
+    __slots__ = ("_left_over", "_mutex", "drainer", "jobs")
 
     def __init__(self, left_over: Callable[[], None]) -> None:
-        self._jobs: deque[Callable[[], Any]] = deque()
+        self.jobs: deque[Callable[[], Any]] = deque()
         self._mutex = threading.Lock()
         self.drainer: int | None = None
         self._left_over = left_over
@@ -38,15 +39,15 @@ class HookQueue:
     @property
     def idle(self) -> bool:
         """Is nothing waiting and nothing running? A guess, unless the caller keeps others from putting jobs."""
-        return not self._jobs and self.drainer is None
+        return not self.jobs and self.drainer is None
 
     def put(self, job: Callable[[], Any]) -> None:
         """Add a job. Some thread has to `drain` afterwards."""
-        self._jobs.append(job)
+        self.jobs.append(job)
 
     def drain(self) -> None:
         """Run what is there, unless somebody is at it. `KeyboardInterrupt` and `SystemExit` of a job pass through."""
-        while self._jobs:
+        while self.jobs:
             mine = False
             try:  # from here on: an interrupt anywhere must not leave a drainer that does not drain
                 with self._mutex:
@@ -54,12 +55,12 @@ class HookQueue:
                         return
                     mine = True
                     self.drainer = threading.get_ident()
-                while self._jobs:
-                    self._jobs.popleft()()
+                while self.jobs:
+                    self.jobs.popleft()()
             finally:
                 if mine:
                     self.drainer = None
-                    if self._jobs:
+                    if self.jobs:
                         self._left_over()
 
     def call(self, job: Callable[[], T]) -> T:

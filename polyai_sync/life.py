@@ -168,7 +168,8 @@ class Life:
             except PolyAIError as caught:  # the server broke the protocol: what follows is a drop like any other
                 error = ConnectionDroppedError(f"The connection had to be dropped: {caught.message}")
                 error.__cause__ = caught
-            engine.waker.clear()  # before looking what there is to do: a later wake ends the next wait
+            if engine.waker.is_set:
+                engine.waker.clear()  # before looking what there is to do: a later wake ends the next wait
             engine.polling = False
             if frames:
                 frames = mask.hide(frames)
@@ -190,7 +191,7 @@ class Life:
                 more = error is not None or engine.stopped or conversation.busy or now >= self._connector.renew_at
                 if more:
                     pass
-                elif frames and engine.due_moved and engine.sleepers:  # when there is something to do: in a moment
+                elif frames and engine.due_moved and engine.sleepers.locks:  # when is it due? In a moment
                     engine.polling_until = now + A_MOMENT
                     engine.polling = True
                 else:
@@ -198,7 +199,7 @@ class Life:
                 engine.commit(wake=False)
             if more:
                 return error
-            if not engine.hooks.idle:
+            if engine.hooks.jobs:
                 engine.hooks.drain()
 
     def _drop(self, error: ConnectionDroppedError, now: float) -> None:

@@ -9,9 +9,12 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from urllib3.util.ssltransport import SSLTransport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["Link", "WantRead", "WantWrite", "link"]
 
@@ -38,6 +41,7 @@ class Link:
 
     def __init__(self, sock: Any) -> None:
         self._sock = sock
+        self._recv: Callable[[int], bytes] = sock.recv
         self._io = threading.Lock()
         sock.settimeout(0)
 
@@ -55,7 +59,7 @@ class Link:
         """
         with self._io:
             try:
-                return self._recv()
+                return self._recv(CHUNK)
             except (BlockingIOError, InterruptedError, _WANT_READ):
                 pass
             except _WANT_WRITE:
@@ -94,9 +98,6 @@ class Link:
         """Give the descriptor back. TLS says nothing to the peer, so that a forked process may do it too."""
         self._sock.close()
 
-    def _recv(self) -> bytes:
-        return self._sock.recv(CHUNK)  # type: ignore[no-any-return] # Any: three kinds of sockets
-
     def _send(self, data: memoryview) -> int:
         return self._sock.send(data)  # type: ignore[no-any-return]
 
@@ -125,6 +126,7 @@ class _NestedLink(Link):
         self._incoming = transport.incoming
         self._outgoing = transport.outgoing
         self._unsent = b""
+        self._recv = self._decrypted
 
     def more(self, received: int) -> bool:
         return True  # a record may lie in either layer; recv says when there is none
@@ -136,16 +138,16 @@ class _NestedLink(Link):
             except (BlockingIOError, InterruptedError, _WANT_WRITE):
                 raise WantWrite from None
 
-    def _recv(self) -> bytes:
+    def _decrypted(self, size: int) -> bytes:
         while True:
             try:
-                return self._tls.read(CHUNK)
+                return self._tls.read(size)
             except _WANT_READ:
                 pass
             except ssl.SSLEOFError:
                 return b""
             self._drain()
-            data = self._sock.recv(CHUNK)
+            data = self._sock.recv(size)
             if data:
                 self._incoming.write(data)
             else:

@@ -26,14 +26,17 @@ class Waker:
     what there is to do: a ``wake()`` that comes later makes it readable again, so none is lost.
 
     Every method may be called from any thread, from a signal handler, and after ``close()``.
+
+    Attributes:
+        is_set: Is it readable, and has the polling thread yet to clear it?
     """
 
-    __slots__ = ("_fd", "_lock", "_pair", "_set")
+    __slots__ = ("_fd", "_lock", "_pair", "is_set")
 
     def __init__(self) -> None:
         # Reentrant: a signal handler may run while its own thread is in here.
         self._lock = threading.RLock()
-        self._set = False
+        self.is_set = False
         self._pair: tuple[socket.socket, socket.socket] | None = None
         if sys.platform == "linux" and hasattr(os, "eventfd"):
             self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)  # one descriptor instead of two
@@ -46,18 +49,18 @@ class Waker:
     def wake(self) -> None:
         """Make the descriptor readable. Until it is cleared, further calls cost no system call."""
         with self._lock:
-            if not self._set and self._fd >= 0:
-                self._set = True
+            if not self.is_set and self._fd >= 0:
+                self.is_set = True
                 self._write()
 
     def clear(self) -> None:
         """Make the descriptor unreadable again. For the polling thread alone."""
-        if not self._set:
+        if not self.is_set:
             return
         with self._lock:
-            if self._set and self._fd >= 0:
+            if self.is_set and self._fd >= 0:
                 self._read()
-                self._set = False
+                self.is_set = False
 
     def fileno(self) -> int:
         """The descriptor to poll, or -1 after ``close()``."""
