@@ -6,9 +6,10 @@ import queue
 import threading
 from typing import TYPE_CHECKING
 
+import pytest
 from fault_kit import Bench, Caller, check_nothing_doubled, come_back, said, started, within
 
-from polyai_sync import SessionStatus
+from polyai_sync import PolyAIError, SessionEndedError, SessionStatus
 from polyai_sync.emulator import EchoAgent
 from polyai_sync.messages import EndReason
 from polyai_sync.testing import wait_until
@@ -126,3 +127,23 @@ def test_starting_and_closing_at_once_leaves_nothing_open(bench: Bench) -> None:
             if starter.error is None:
                 assert starter.value.status is SessionStatus.CLOSED
     wait_until(lambda: bench.emulator.connections == 0)
+
+
+def test_a_thread_with_the_number_of_a_session_s_former_thread_is_any_thread(bench: Bench) -> None:
+    session = bench.client().start_session()
+    name = f"polyai-{session.session_id[:8]}"
+    former = next(thread for thread in threading.enumerate() if thread.name == name)
+    session.end()
+    former.join(10)
+
+    def call() -> tuple[int, type[Exception]]:
+        with pytest.raises(PolyAIError) as caught:
+            session.ask("Hi")
+        return threading.get_ident(), caught.type
+
+    for _ in range(100):
+        number, error = Caller(call).result(10)
+        assert error is SessionEndedError
+        if number == former.ident:
+            return
+    pytest.skip("the system gives no number a second time")
