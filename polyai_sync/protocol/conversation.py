@@ -444,7 +444,7 @@ class Conversation:
             return False
         old = event.sequence is not None and event.sequence <= self._old_until
         self._events.append(event)
-        if not old:
+        if not old and "on_event" not in self.notices.unheard:  # looked at here too: this is the event path
             self.notices.tell("on_event", event)
         went_on = self.scene.take(event, now, old=old)
         if went_on and self._agent_heard:

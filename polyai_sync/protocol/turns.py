@@ -201,7 +201,8 @@ class Turn(Waiter):
         """End with an error."""
         if not self.done:
             super().fail(error, position)
-            self._leave_line()
+            self.active = self.received = False
+            self.done = True
 
     def close(self, error: PolyAIError, position: int) -> None:
         """The connection is over for us: a whole reply is returned, else ``error`` is raised."""
@@ -250,17 +251,15 @@ class Turn(Waiter):
         return max((self._quiet_until, *self._cut_short.values()))
 
     def _finish(self, position: int, *, ended: bool = False) -> None:
-        births = sorted(self._collected) if len(self._collected) > 1 else [*self._collected]
+        collected = self._collected
+        if len(collected) > 1:
+            collected = {born: collected[born] for born in sorted(collected)}
         if (flow := self._flow) is not None:
-            for born in {*self._open, *self._cut_short} - self._collected.keys():
+            for born in {*self._open, *self._cut_short} - collected.keys():
                 flow.leave_out(born)  # what comes of these is a message of its own
-            for born in births:
-                flow.finish(born, self._collected[born].text)
-        messages = tuple([self._collected[born] for born in births])
-        self.reply = Reply(messages=messages, handoff=self._handoff, ended=ended)
-        self._leave_line()
-        self.done_at = position
-
-    def _leave_line(self) -> None:
-        self.done = True
+            for born, message in collected.items():
+                flow.finish(born, message.text)
+        self.reply = Reply(messages=tuple(collected.values()), handoff=self._handoff, ended=ended)
         self.active = self.received = False
+        self.done = True
+        self.done_at = position
