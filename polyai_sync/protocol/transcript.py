@@ -109,11 +109,7 @@ class Transcript:
             self._insert(place)
 
     def _insert(self, place: Place) -> None:
-        places = self._places
-        if not places or place.order >= places[-1].order:
-            places.append(place)
-        else:
-            places.insert(bisect_right(places, place.order, key=_ORDER), place)
+        self._places.insert(bisect_right(self._places, place.order, key=_ORDER), place)
 
     def _take_out(self, place: Place) -> None:
         index = bisect_left(self._places, place.order, key=_ORDER)
