@@ -42,6 +42,9 @@ T = TypeVar("T")
 A_MOMENT: Final = 0.01
 """Seconds by which a deadline may be met late, where working it out would keep a thread from what it waits for."""
 
+TELLING: Final = 0.1
+"""Seconds to wait for the hooks before a call raises. They take microseconds; a slow one must not hold up the caller."""
+
 
 class Stopped(Exception):  # noqa: N818 - it only leads out of a wait
     """The session is not wanted any longer."""
@@ -281,9 +284,11 @@ class Engine:
         return self.hooks.call(question)
 
     def report(self, error: PolyAIError) -> None:
-        """An error was met: plugins are told of it, once."""
+        """An error was met: plugins are told of it, once; by another thread perhaps, which is at the hooks."""
         if not error.reported:
             self.change(lambda conversation, _: conversation.report(error))
+            if not self.is_mine:
+                self.wait(lambda: self.told, Deadline.after(TELLING))
 
     def pause(self, seconds: float, *, until_ending: bool = False) -> None:
         """Wait; ended at once when the session is closed or over.
