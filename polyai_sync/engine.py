@@ -43,7 +43,7 @@ A_MOMENT: Final = 0.01
 """Seconds by which a deadline may be met late, where working it out would keep a thread from what it waits for."""
 
 TELLING: Final = 0.1
-"""Seconds to wait for the hooks before a call raises. They take microseconds; a slow one must not hold up the caller."""
+"""Seconds to wait for the hooks before a call raises. They take microseconds; a slow one shall not hold it up."""
 
 
 class Stopped(Exception):  # noqa: N818 - it only leads out of a wait
