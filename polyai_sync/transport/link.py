@@ -37,7 +37,7 @@ _WANT_WRITE: Final = ssl.SSLWantWriteError
 class Link:
     """A plain socket that never blocks."""
 
-    __slots__ = ("_io", "_sock")
+    __slots__ = ("_io", "_recv", "_sock")
 
     def __init__(self, sock: Any) -> None:
         self._sock = sock
