@@ -14,7 +14,7 @@ from polyai_sync.transport.deadline import Deadline
 if TYPE_CHECKING:
     from polyai_sync.engine import Engine
 
-__all__ = ["UNSET", "Timeout", "deadline_of", "reported", "total", "valid_custom", "valid_text"]
+__all__ = ["UNSET", "Timeout", "deadline_of", "reported", "total", "valid_custom", "valid_seconds", "valid_text"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -36,8 +36,12 @@ Timeout = float | None | _Unset
 
 def total(*limits: float | None) -> float | None:
     """The sum of phases' limits; one without an end makes a sum without an end."""
-    known = [limit for limit in limits if limit is not None]
-    return sum(known) if len(known) == len(limits) else None
+    seconds = 0.0
+    for limit in limits:
+        if limit is None:
+            return None
+        seconds += limit
+    return seconds
 
 
 def deadline_of(timeout: Timeout, default: float | None) -> Deadline:
@@ -49,13 +53,18 @@ def deadline_of(timeout: Timeout, default: float | None) -> Deadline:
     """
     if timeout is UNSET:
         return Deadline.after(default)
-    if timeout is None:
-        return Deadline.after(None)
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
-        raise TypeError(f"timeout must be a number of seconds or None, not {type(timeout).__name__}")
-    if math.isnan(timeout) or timeout < 0:
-        raise ValueError(f"timeout must be 0 or more seconds, not {timeout}")
-    return Deadline.after(timeout)
+    return Deadline.after(None if timeout is None else valid_seconds("timeout", timeout, " or None"))
+
+
+def valid_seconds(name: str, value: object, otherwise: str = "") -> float:
+    """``value`` as it was given, if it is a number of seconds."""
+    if type(value) is float and value >= 0.0:  # the common case
+        return value
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number of seconds{otherwise}, not {type(value).__name__}")
+    if math.isnan(value) or value < 0:
+        raise ValueError(f"{name} must be 0 or more seconds, not {value}")
+    return value
 
 
 def valid_text(text: object) -> str:

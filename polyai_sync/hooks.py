@@ -71,7 +71,7 @@ Implementation = TypeVar("Implementation", bound="Callable[..., Any]")
 
 _CONDITION: Final = "polyai_sync_only_if"
 
-CONDITIONAL: Final = frozenset({"on_event", "on_message", "on_handoff"})
+CONDITIONAL: Final = frozenset({"on_event", "on_message", "on_delivery", "on_handoff"})
 """The hooks that `only_if` is for."""
 
 
@@ -81,8 +81,9 @@ def only_if(condition: Callable[[], bool]) -> Callable[[Implementation], Impleme
     The condition is asked once for all that came at once, not for each call, so that a hook on the event path costs
     nothing while it is off. Where it holds, or raises, the implementation is called. Stands below ``@hookimpl``.
 
-    It is for the hooks that only the server's events bring about: ``on_event``, ``on_message`` and ``on_handoff``. On
-    others it changes nothing. It is asked on the session's thread, like a hook, and should do no more than look.
+    It is for the hooks that the server's events bring about: ``on_event``, ``on_message``, ``on_handoff``, and
+    ``on_delivery`` of a message that was delivered (a failure is always told). On others it changes nothing. It is
+    asked on the session's thread, like a hook, and should do no more than look.
     """
 
     def mark(function: Implementation) -> Implementation:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from polyai_sync.arrival import Arrival
 from polyai_sync.asking import Question, ReplyStream
-from polyai_sync.calls import UNSET, Timeout, deadline_of, reported, total, valid_custom, valid_text
+from polyai_sync.calls import UNSET, Timeout, deadline_of, reported, total, valid_custom, valid_seconds, valid_text
 from polyai_sync.engine import Engine, Services
 from polyai_sync.errors import (
     PolyAIError,
@@ -493,13 +493,12 @@ class Session:
         self._engine.check_may_block(call)
         default = total(self._timeouts.delivery, self._timeouts.reply)
         deadline = deadline_of(timeout, default)
-        deadline_of(settle, None)
         return Question(
             self,
             self._engine,
             valid_text(text),
             valid_custom(custom),
-            settle=float(settle),
+            settle=valid_seconds("settle", settle),
             deadline=deadline,
             flows=call == "stream",
         )

@@ -181,11 +181,10 @@ class Logging:
         )
 
     @hookimpl
+    @only_if(partial(_session.isEnabledFor, logging.DEBUG))
     def on_delivery(self, session: Session, message: Message) -> None:
         """Write what became of a message; a WARNING if it was not delivered."""
         level = logging.WARNING if message.delivery == "FAILED" else logging.DEBUG
-        if not _session.isEnabledFor(level):  # asked here too: an `ask` waits for this
-            return
         fields = {"client_event_id": message.client_event_id, "delivery": str(message.delivery)}
         text = "message %s: %s"
         self._write(_session, level, session, text, message.client_event_id, fields["delivery"], **fields)

@@ -94,7 +94,7 @@ class Conversation:
 
         self.notices = Notices()
         self.ledger = Ledger(None if history else handed_on)
-        self.lines = Lines(lambda: self.ledger.highest)
+        self.lines = Lines(self.ledger)
         self.scene = Scene(self.notices, self.lines, state, history=history)
         self.joining = Joining(wanted=join, joined=state.joined if state else False, greeting_limit=greeting_limit)
         self.deliveries = Deliveries(receipt_limit)

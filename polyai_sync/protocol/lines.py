@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 from polyai_sync.protocol.ending import fresh
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from polyai_sync.errors import PolyAIError
     from polyai_sync.events import Event
+    from polyai_sync.protocol.ledger import Ledger
     from polyai_sync.protocol.turns import Turn, Waiter
 
 __all__ = ["Lines"]
@@ -20,13 +19,13 @@ class Lines:
     """Turns in order of arrival, and the other calls.
 
     Args:
-        known: Tells the highest sequence seen so far.
+        ledger: Knows the highest sequence seen so far.
     """
 
-    __slots__ = ("_known", "_turns", "_waiters")
+    __slots__ = ("_ledger", "_turns", "_waiters")
 
-    def __init__(self, known: Callable[[], int]) -> None:
-        self._known = known
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
         self._turns: list[Turn] = []
         self._waiters: list[Waiter] = []
 
@@ -38,7 +37,7 @@ class Lines:
 
     def join(self, turn: Turn, *, first: bool = False) -> None:
         """Stand in line; a question that is asked again goes to its head."""
-        turn.known = self._known()
+        turn.known = self._ledger.highest
         if first:
             self.settle()
             self._turns.insert(1 if self.active else 0, turn)
@@ -46,7 +45,7 @@ class Lines:
             self._turns.append(turn)
 
     def is_next(self, turn: Turn) -> bool:
-        """Is everybody before it served?"""
+        """Is everybody before it served, and it not?"""
         self.settle()
         return bool(self._turns) and self._turns[0] is turn
 
@@ -66,7 +65,7 @@ class Lines:
 
     def wait(self, waiter: Waiter) -> None:
         """Note a call that waits."""
-        waiter.known = self._known()
+        waiter.known = self._ledger.highest
         self._waiters.append(waiter)
 
     def stop_waiting(self, waiter: Waiter) -> None:

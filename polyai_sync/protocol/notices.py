@@ -24,8 +24,11 @@ class Notices:
 
     def tell(self, hook: str, *arguments: Any) -> None:
         """Plugins are to be told."""
-        if hook in self.unheard:
-            return
+        if hook not in self.unheard:
+            self.insist(hook, *arguments)
+
+    def insist(self, hook: str, *arguments: Any) -> None:
+        """Plugins are to be told, whatever they said of listening."""
         self.position += 1
         self.waiting.append((hook, arguments))
 

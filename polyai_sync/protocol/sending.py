@@ -135,7 +135,7 @@ class Sending:
 
     def _fail_quietly(self, sent: Sent) -> None:
         self._forget_question(sent)
-        self._notices.tell("on_delivery", self._deliveries.fail(sent, None))
+        self._notices.insist("on_delivery", self._deliveries.fail(sent, None))
 
     def _fail(self, sent: Sent, cause: PolyAIError | None = None) -> DeliveryError:
         outcome = sent.outcome
@@ -153,7 +153,7 @@ class Sending:
         self._forget_question(sent)
         message = self._deliveries.fail(sent, error)
         self._report(error)
-        self._notices.tell("on_delivery", message)
+        self._notices.insist("on_delivery", message)
         if (turn := self._lines.active) is not None and turn.sent is sent:
             turn.fail(error, self._notices.position)
         return error

@@ -12,6 +12,7 @@ from fault_kit import Bench, Caller, come_back, raised, said, short, started, wi
 
 from polyai_sync import (
     ConnectionLostError,
+    DeliveryError,
     PolyAIError,
     ReentrantCallError,
     Session,
@@ -403,6 +404,35 @@ def test_a_hook_that_is_switched_on_hears_what_comes_from_then_on(bench: Bench) 
     kept = list(heard)
     session.ask("three")
     assert heard == kept
+
+
+def test_a_failed_delivery_is_told_though_deliveries_are_not_listened_to(bench: Bench) -> None:
+    heard: list[Delivery] = []
+
+    class Trace:
+        @hookimpl
+        @only_if(lambda: False)
+        def on_delivery(self, message: Message) -> None:
+            heard.append(message.delivery)
+
+    session = started(bench, plugins=[Trace(), bench.backoff, bench.reconnect])
+    assert session.ask("one").text == "You said: one"
+    assert heard == []
+    bench.faults.add("message.dropped")
+    with pytest.raises(DeliveryError):
+        session.send("two", timeout=0.05)
+    assert heard == [Delivery.FAILED]
+
+
+def test_a_failure_to_deliver_is_logged_where_only_warnings_are(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "polyai_sync")
+    session = bench.client().start_session()
+    session.send("one")
+    bench.faults.add("message.dropped")
+    session.send("two", wait=False)
+    session.close()
+    records = [record for record in caplog.records if record.name == "polyai_sync.session"]
+    assert [(record.levelname, record.delivery) for record in records] == [("WARNING", "FAILED")]  # type: ignore[attr-defined]
 
 
 def test_a_condition_may_look_at_its_session(bench: Bench) -> None:
