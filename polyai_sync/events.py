@@ -143,7 +143,7 @@ class Event(_OnDemand):
     def custom(self) -> dict[str, str]:
         """The metadata that the sender put in: the strings of ``metadata["custom"]``."""
         custom = self.metadata.get("custom")
-        if type(custom) is not dict and not isinstance(custom, Mapping):  # the second costs ten times the first
+        if not custom or (type(custom) is not dict and not isinstance(custom, Mapping)):  # the last takes longest
             return {}
         return {key: value for key, value in custom.items() if isinstance(key, str) and isinstance(value, str)}
 

@@ -19,8 +19,9 @@ from polyai_sync.events import (
     PolyAgentMessageChunk,
     PolyAgentThinking,
 )
-from polyai_sync.messages import Handoff, Message, Participant, Role
+from polyai_sync.messages import Delivery, Handoff, Message, Participant, Role
 from polyai_sync.protocol import handoffs
+from polyai_sync.protocol.drafts import draft_of
 from polyai_sync.protocol.inbox import Inbox
 from polyai_sync.protocol.streams import Growth, Stream, Streams
 from polyai_sync.protocol.transcript import Place, Transcript
@@ -197,20 +198,7 @@ class Scene:
 
     def _whole(self, event: PolyAgentMessage | LiveAgentMessage, now: float, old: bool) -> None:
         role: Role = "live_agent" if type(event) is LiveAgentMessage else "agent"
-        message = Message(
-            role=role,
-            message_id=event.message_id,
-            text=event.text,
-            attachments=event.attachments,
-            suggestions=event.response_suggestions,
-            call_actions=event.chat_call_actions,
-            sequence=event.sequence,
-            timestamp=event.timestamp,
-            agent_name=event.agent_name,
-            avatar_url=event.avatar_url,
-            custom=event.custom,
-            replayed=event.replayed,
-        )
+        message = _message_of(role, event)
         place = self._transcript.find(role, event.message_id)
         stream = self._streams.replace(event.message_id, event.sequence) if role == "agent" else None
         if place is not None and place.message.complete:
@@ -273,6 +261,31 @@ class Scene:
         turn = self._lines.active
         return turn if turn is not None and turn.concerns(born, sequence) else None
 
+
+def _message_of(role: Role, event: PolyAgentMessage | LiveAgentMessage) -> Message:
+    message: Any = _new(_MessageDraft)
+    message.role = role
+    message.message_id = event.message_id
+    message.text = event.text
+    message.attachments = event.attachments
+    message.suggestions = event.response_suggestions
+    message.call_actions = event.chat_call_actions
+    message.complete = True
+    message.sequence = event.sequence
+    message.timestamp = event.timestamp
+    message.agent_name = event.agent_name
+    message.avatar_url = event.avatar_url
+    message.custom = event.custom
+    message.client_event_id = None
+    message.delivery = Delivery.DELIVERED
+    message.replayed = event.replayed
+    message.__class__ = Message
+    whole: Message = message
+    return whole
+
+
+_new: Final = object.__new__
+_MessageDraft: Final = draft_of(Message)
 
 _WORDS: Final[Mapping[type[Event], Callable[[Any, Any, float, bool], None]]] = {
     PolyAgentMessage: Scene._whole,

@@ -334,6 +334,9 @@ class WebSocketConnection:
                     self._frames.feed(data)
                     again = self._link.more(len(data))
                     size += len(data)
+                    self._frames.texts(messages, FRAMES_AT_ONCE - frames)
+                    if not again and self._frames.empty:
+                        break
                     continue
                 opcode, payload = frame
                 if isinstance(payload, str):
