@@ -265,7 +265,8 @@ class Conversation:
     @property
     def busy(self) -> bool:
         """Is there something to write or to ask, or nothing more to come?"""
-        return self.over or self.end_request.made or bool(self.sending.questions) or self._outbox.waiting
+        waiting = self._outbox.control or self.deliveries.unwritten or self.sending.questions
+        return bool(waiting) or self.end_request.made or self.over
 
     def dropped(self, now: float, close_code: int | None = None) -> None:
         """The socket is gone. Codes 1000 and 4001 are the end; after every other one the session lives on."""
@@ -426,7 +427,7 @@ class Conversation:
     @property
     def _proof_awaited(self) -> bool:
         """Does anything depend on the end of the history?"""
-        return self.deliveries.doubtful or self.joining.to_be_asked()
+        return self.deliveries.doubtful > 0 or self.joining.to_be_asked()
 
     # --- events ---
 

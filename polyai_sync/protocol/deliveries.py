@@ -84,9 +84,13 @@ class Deliveries:
 
     Args:
         limit: Seconds to wait for a receipt; ``None`` = for ever.
+
+    Attributes:
+        unwritten: Those to be written, for the first time or again.
+        doubtful: How many of these are in doubt: the first of them.
     """
 
-    __slots__ = ("_doubtful", "_failed", "_limit", "_probed", "_used", "_waiting", "_written")
+    __slots__ = ("_failed", "_limit", "_probed", "_used", "_written", "doubtful", "unwritten")
 
     def __init__(self, limit: float | None) -> None:
         self._limit = limit
@@ -94,8 +98,8 @@ class Deliveries:
         # written, and the connection was asked whether it lives; written; to be written, for the first time or again.
         self._probed: dict[str, Sent] = {}
         self._written: dict[str, Sent] = {}
-        self._waiting: dict[str, Sent] = {}
-        self._doubtful = 0  # how many of those that wait, which are the first of them
+        self.unwritten: dict[str, Sent] = {}
+        self.doubtful = 0
         self._failed: dict[str, Sent] = {}
         self._used: dict[str, None] = {}  # for its keys: 64 bytes where there are none, and a set 216 (bench p05)
 
@@ -103,28 +107,18 @@ class Deliveries:
         return iter(tuple(self._open()))
 
     def __bool__(self) -> bool:
-        return bool(self._written or self._waiting or self._probed)
+        return bool(self._written or self.unwritten or self._probed)
 
     @property
     def unsettled(self) -> tuple[Message, ...]:
         """For the transcript: failed sends, then pending ones."""
         return tuple(sent.message for sent in (*self._failed.values(), *self._open()))
 
-    @property
-    def unwritten(self) -> bool:
-        """Does any message wait to be written, or to be written again?"""
-        return bool(self._waiting)
-
-    @property
-    def doubtful(self) -> bool:
-        """Is any message in doubt?"""
-        return self._doubtful > 0
-
     def find(self, client_event_id: str) -> Sent | None:
         """The message of this id that is under way."""
         return (
             self._written.get(client_event_id)
-            or self._waiting.get(client_event_id)
+            or self.unwritten.get(client_event_id)
             or self._probed.get(client_event_id)
         )
 
@@ -141,11 +135,11 @@ class Deliveries:
     def add(self, sent: Sent) -> None:
         """A new message, queued."""
         self._used[sent.client_event_id] = None
-        self._put(sent, self._waiting)
+        self._put(sent, self.unwritten)
 
     def next_to_write(self) -> Sent | None:
         """The oldest message that is not written, unless it is in doubt: nothing overtakes it."""
-        sent = _first(self._waiting)
+        sent = _first(self.unwritten)
         return sent if sent is not None and sent.progress is Progress.QUEUED else None
 
     def writing(self, sent: Sent, now: float) -> None:
@@ -159,20 +153,20 @@ class Deliveries:
         """The socket is gone: what was written is in doubt, what was not is still queued."""
         if not self._written and not self._probed:
             return
-        waiting, self._waiting = self._waiting, {}
+        waiting, self.unwritten = self.unwritten, {}
         for sent in chain(self._probed.values(), self._written.values()):
             sent.progress = Progress.IN_DOUBT
-            self._doubtful += 1
-            self._put(sent, self._waiting)
+            self.doubtful += 1
+            self._put(sent, self.unwritten)
         for sent in waiting.values():
-            self._put(sent, self._waiting)
+            self._put(sent, self.unwritten)
         self._probed.clear()
         self._written.clear()
 
     def prove_missing(self) -> list[Sent]:
         """A replay is over, and those in doubt were not in it: the policy is to be asked about each of these."""
-        missing = [sent for sent in self._waiting.values() if sent.progress is Progress.IN_DOUBT]
-        self._doubtful = 0
+        missing = [sent for sent in self.unwritten.values() if sent.progress is Progress.IN_DOUBT]
+        self.doubtful = 0
         for sent in missing:
             sent.progress = Progress.ASKED
         return missing
@@ -249,7 +243,7 @@ class Deliveries:
 
     def _open(self) -> Iterator[Sent]:
         """Those without a receipt, oldest first."""
-        return chain(self._probed.values(), self._written.values(), self._waiting.values())
+        return chain(self._probed.values(), self._written.values(), self.unwritten.values())
 
     def _put(self, sent: Sent, shelf: dict[str, Sent]) -> None:
         sent.shelf = shelf
@@ -263,7 +257,7 @@ class Deliveries:
 
     def _close(self, sent: Sent) -> None:
         if sent.progress is Progress.IN_DOUBT:
-            self._doubtful -= 1
+            self.doubtful -= 1
         sent.progress = Progress.SETTLED
         self._take_out(sent)
 

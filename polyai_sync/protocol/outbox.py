@@ -31,11 +31,13 @@ class Outbox:
         joining: Told when its request is written.
         liveness: Told when a heartbeat is written.
         replay: Knows whether messages in doubt may still be sent again.
+
+    Attributes:
+        control: What goes first.
     """
 
     __slots__ = (
         "_beats",
-        "_control",
         "_deliveries",
         "_end_request",
         "_identity",
@@ -43,6 +45,7 @@ class Outbox:
         "_liveness",
         "_replay",
         "_typing",
+        "control",
     )
 
     def __init__(
@@ -61,7 +64,7 @@ class Outbox:
         self._joining = joining
         self._liveness = liveness
         self._replay = replay
-        self._control: list[ClientEvent] = []
+        self.control: list[ClientEvent] = []
         self._typing = TypingThrottle()
         self._beats = 0
 
@@ -71,7 +74,7 @@ class Outbox:
             return
         self._beats += 1
         custom = {"client_event_id": f"{self._identity}:{self._beats}"}
-        self._control.append(ClientEvent(type=Heartbeat.wire_type, custom=custom))
+        self.control.append(ClientEvent(type=Heartbeat.wire_type, custom=custom))
 
     def number_of(self, echo: Heartbeat) -> int | None:
         """The number that the heartbeat of this echo was sent with.
@@ -88,7 +91,7 @@ class Outbox:
     def join(self, now: float) -> None:
         """Ask the agent to join."""
         self._joining.queue(now)
-        self._control.append(ClientEvent(type=RequestPolyAgentJoin.wire_type))
+        self.control.append(ClientEvent(type=RequestPolyAgentJoin.wire_type))
 
     def type(self, now: float) -> None:
         """The user types."""
@@ -99,11 +102,6 @@ class Outbox:
         """The user stopped, or sent."""
         if self._typing.stop():
             self._tell_typing("TYPING_STATE_STOPPED")
-
-    @property
-    def waiting(self) -> bool:
-        """Is there anything to write, now or after a replay?"""
-        return bool(self._control) or self._deliveries.unwritten
 
     def due(self) -> float | None:
         """When typing stops by itself."""
@@ -116,8 +114,8 @@ class Outbox:
 
     def take(self, now: float) -> tuple[ClientEvent, str] | None:
         """The next frame to write, if there is one. From here on it counts as written."""
-        if self._control:
-            event = self._control.pop(0)
+        if self.control:
+            event = self.control.pop(0)
             if event.type == Heartbeat.wire_type:
                 self._liveness.sent(int(event.custom["client_event_id"].rpartition(":")[2]), now)
             elif event.type == RequestPolyAgentJoin.wire_type:
@@ -134,7 +132,7 @@ class Outbox:
 
     def dropped(self) -> None:
         """The socket is gone; what was to be said on it is decided anew."""
-        self._control.clear()
+        self.control.clear()
         self._typing.forget()
         self._end_request.dropped()
 
@@ -143,4 +141,4 @@ class Outbox:
         return not self._deliveries.unwritten or (self._replay.over and not self._replay.proved)
 
     def _tell_typing(self, state: str) -> None:
-        self._control.append(ClientEvent(type=_TYPING, payload={"state": state}))
+        self.control.append(ClientEvent(type=_TYPING, payload={"state": state}))

@@ -241,7 +241,7 @@ class Scene:
         message = self._transcript.put(message, born).message
         if old:
             return
-        if message.complete:
+        if message.complete and "on_message" not in self._notices.unheard:  # looked at here too: the event path
             self._notices.tell("on_message", message)
         turn = self._lines.active
         if turn is not None and turn.concerns(born, message.sequence):

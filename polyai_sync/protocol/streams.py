@@ -380,6 +380,8 @@ class Streams:
             born_before: Only those that began before this event.
             placed_before: Only those whose place in the conversation is before this sequence.
         """
+        if not self._open:
+            return []
         left = [
             stream
             for stream in self._open.values()
