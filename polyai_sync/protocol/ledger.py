@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Ledger"]
 
-REMEMBERED_IDS: Final = 2048
+REMEMBERED_IDS: Final = 512
 """Ids kept at least to recognise a duplicate, twice as many at most. What is older is recognised by its sequence."""
 
 MAX_HOLES: Final = 512
