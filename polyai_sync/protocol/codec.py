@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from polyai_sync.events import EVENT_CLASSES, Event, EventBatch, LiveAgentJoined, UnknownEvent
 from polyai_sync.protocol.layouts import Layouts
-from polyai_sync.protocol.strict_json import brief, encodable, mended, parse, scan, too_deep
+from polyai_sync.protocol.strict_json import brief, encodable, mended, parse, scan, too_deep, torn
 from polyai_sync.protocol.usual import usual_element, usual_frame
 from polyai_sync.protocol.values import MISSING, READERS, Reader, identifier, integer, participant, timestamp
 
@@ -99,7 +99,7 @@ def decode(text: str, *, replayed: bool = False) -> Decoded:
     batch = document.get("type") == EventBatch.wire_type
     if not batch and too_deep(document):  # of a batch: each event for itself
         return Decoded(problems=("A frame was nested too deeply and was skipped.",))
-    if "\\ud" in text or "\\uD" in text:  # the only way for half a surrogate pair to get into decoded UTF-8
+    if torn(text):
         document = mended(document)
     problems: list[str] = []
     if batch:
@@ -117,7 +117,7 @@ def _batch_by_parts(text: str, *, replayed: bool) -> Decoded | None:
         ``None`` where it has to be looked at as a whole.
     """
     begin = _EVENTS.search(text)
-    if begin is None or "\\ud" in text or "\\uD" in text or _HERE in text:
+    if begin is None or _HERE in text:
         return None
     events: list[Event] = []
     problems: list[str] = []
@@ -131,7 +131,11 @@ def _batch_by_parts(text: str, *, replayed: bool) -> Decoded | None:
                 events.append(event)
             else:
                 element, end = scan(text, at)
-                events += _element(element, problems, text=text[at:end], replayed=replayed)
+                part = text[at:end]
+                if torn(part):
+                    events += _element(mended(element), problems, text=None, replayed=replayed)
+                else:
+                    events += _element(element, problems, text=part, replayed=replayed)
             while text[end] in _BLANKS:
                 end += 1
             if text[end] != ",":

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["MAX_DEPTH", "brief", "encodable", "mended", "parse", "scan", "too_deep"]
+__all__ = ["MAX_DEPTH", "brief", "encodable", "mended", "parse", "scan", "too_deep", "torn"]
 
 MAX_DEPTH: Final = 64
 """JSON nested deeper than this is no message of the protocol, whose own events need six levels."""
@@ -67,14 +67,22 @@ def too_deep(document: dict[str, Any]) -> bool:
     return True
 
 
-def mended(value: Any) -> Any:
-    """``value`` without halves of surrogate pairs, which break whoever prints or stores them."""
+def torn(text: str) -> bool:
+    """May it hold half of a surrogate pair? An escape is the only way for one to get into decoded UTF-8."""
+    return "\\" in text and ("\\ud" in text or "\\uD" in text)
+
+
+def mended(value: Any, levels: int = 2 * MAX_DEPTH) -> Any:
+    """``value`` without halves of surrogate pairs, which break whoever prints or stores them.
+
+    What is deeper than any event of a batch may be is left as it is.
+    """
     if isinstance(value, str):
         return value if encodable(value) else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    if isinstance(value, list):
-        return [mended(element) for element in value]
-    if isinstance(value, dict):
-        return {mended(key): mended(element) for key, element in value.items()}
+    if isinstance(value, list) and levels:
+        return [mended(element, levels - 1) for element in value]
+    if isinstance(value, dict) and levels:
+        return {mended(key): mended(element, levels - 1) for key, element in value.items()}
     return value
 
 

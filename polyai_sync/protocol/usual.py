@@ -22,6 +22,7 @@ from polyai_sync.events import (
     Shape,
     UserMessage,
 )
+from polyai_sync.protocol.strict_json import torn
 from polyai_sync.protocol.values import MAX_INTEGER, iso_moment, timestamp
 
 if TYPE_CHECKING:
@@ -33,9 +34,7 @@ __all__ = ["MESSAGES", "usual_element", "usual_frame"]
 
 def usual_frame(document: Any, text: str) -> Event | None:
     """The event of a frame, which was ``text``, that is no batch."""
-    if "\\" in text and "\\u" in text:  # half a character, perhaps
-        return None
-    if (event := _read(document)) is None:
+    if torn(text) or (event := _read(document)) is None:
         return None
     _set_replayed(event, False)
     _set_source(event, text)

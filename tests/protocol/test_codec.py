@@ -283,6 +283,15 @@ def test_half_a_surrogate_pair_is_replaced_and_a_whole_one_is_kept() -> None:
     json.dumps(event.raw, ensure_ascii=False).encode()
 
 
+@pytest.mark.pitfall(33)
+@pytest.mark.parametrize("depth", [MAX_DEPTH, 200, 800])
+def test_half_a_surrogate_pair_in_an_event_that_is_too_deep_costs_no_neighbour(depth: int) -> None:
+    deep = '{"type":"x","text":"\\ud800","deep":' + "[" * depth + "]" * depth + "}"
+    decoded = decode(f'{{"type":"{BATCH}","payload":{{"events":[{json.dumps(frame())},{deep}]}}}}')
+    assert decoded.events == (one(frame()),)
+    assert len(decoded.problems) == 1
+
+
 # --- any JSON at all --------------------------------------------------------------------------------------------------
 
 KEYS = ["type", "payload", "events"]

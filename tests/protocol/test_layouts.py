@@ -145,6 +145,41 @@ def test_what_is_not_usual_is_left_to_the_json(change: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("said", "read"),
+    [
+        ('A "word",\n\n\ttwo \\ \b\f\r', True),
+        ("\\u00e9\\", True),
+        ('"', True),
+        ("Grüße 👋 한글 \ud7ff\ue000\U0010ffff", True),
+        ("\n" * 200, True),
+        ("\n" * 201, False),
+        ("\x1f", True),
+    ],
+)
+def test_prose_is_read_with_its_escapes(said: str, read: bool) -> None:
+    layouts = learned(written(frame(CHUNK, CHUNKS[0])))
+    for text in (
+        json.dumps(frame(CHUNK, {**CHUNKS[0], "text": said})),
+        written(frame(CHUNK, {**CHUNKS[0], "text": said})),
+    ):
+        event = layouts.read(text)
+        assert event == (from_json(text) if read else None)
+        assert event is None or (event.text, event.raw["payload"]["text"]) == (said, said)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        *("\\", "\\x", "\\u00", "\\u00g9", "\\U00e9", "\n", "\\\n", "\\'", "\\u 0e9", '\\\\"'),
+        *("\\ud83d", "\\ud83dx", "\\uDC00", "\\ud83d\\ud83d", "\\ude00\\ud83d", "\\ud83d\\u00e9"),
+    ],
+)
+def test_what_is_no_escape_or_half_a_character_is_left_to_the_json(inside: str) -> None:
+    text = written(frame(CHUNK, CHUNKS[0]))
+    assert learned(text).read(text.replace("Hi ", inside)) is None
+
+
+@pytest.mark.parametrize(
     "number", ["07", "00", "-7", "-0", "+7", "7.0", "7e0", "7_0", "\u0667", "", " 7", "0x7", "9" * 19]
 )
 def test_a_number_is_read_as_json_has_it_or_not_at_all(number: str) -> None:
@@ -220,7 +255,6 @@ def test_types_that_alternate_have_their_layouts_side_by_side() -> None:
 # --- batches ----------------------------------------------------------------------------------------------------------
 
 BATCH = "EVENT_TYPE_EVENT_BATCH"
-EMOJI = json.dumps("😀")
 
 
 def batch(elements: list[Any], before: dict[str, Any], after: dict[str, Any], separators: tuple[str, str]) -> str:
@@ -229,8 +263,8 @@ def batch(elements: list[Any], before: dict[str, Any], after: dict[str, Any], se
 
 
 def whole(text: str) -> Any:
-    """What a batch holds, read all at once: for an escaped character it has to be."""
-    return decode(text.replace("{", '{"emoji": ' + EMOJI + ", ", 1) if text.startswith("{") else text, replayed=True)
+    """What a batch holds, read all at once: it holds what stands for the events where they are read apart."""
+    return decode(text.replace("{", '{"here": "\ue000the events\ue000", ', 1), replayed=True)
 
 
 def plain(event: Event) -> Any:
@@ -295,6 +329,16 @@ def test_a_batch_that_is_not_quite_right_is_read_in_parts_as_it_is_read_whole(
     assert len(parts.problems) == len(at_once.problems)
     if parts.batch:  # otherwise it is one event, and has the character in its JSON
         assert list(map(plain, parts.events)) == list(map(plain, at_once.events))
+
+
+def test_half_a_character_in_a_batch_costs_only_its_event() -> None:
+    texts = ["a\ud83dz", "👋", "Hi"]
+    elements = [frame("EVENT_TYPE_USER_MESSAGE", {"message_id": "m", "text": text}) for text in texts * 20]
+    text = json.dumps({"type": BATCH, "payload": {"events": elements}})
+    events = decode(text, replayed=True).events
+    assert events == whole(text).events
+    assert [event.text for event in events] == ["a\ufffdz", "👋", "Hi"] * 20  # type: ignore[attr-defined]
+    assert [event.raw["payload"]["text"] for event in events] == ["a\ufffdz", "👋", "Hi"] * 20
 
 
 def test_an_event_of_a_batch_holds_on_to_its_own_text_alone() -> None:
