@@ -31,9 +31,9 @@ __all__ = ["Layouts"]
 PATIENCE: Final = 8
 """Events of a type in a row that no layout fits, before one is learned; twice as many each time, as it takes 1 ms."""
 
-# What a value may be. Where something else stands, that is found in a time that the text's length bounds, as no
-# character can be matched in two ways.
-_PLAIN: Final = r"[ !#-\[\]-\U0010ffff]*"
+# What a value may be. No character can be matched in two ways, so that the length of a text bounds the time until
+# something else is found in it; as that is ten times the JSON's, there is not much of it.
+_PLAIN: Final = r"[ !#-\[\]-\U0010ffff]{0,2000}"
 _TEXT: Final = f'"({_PLAIN})"'
 _HEX: Final = "[0-9a-fA-F]"
 _ESCAPE: Final = (

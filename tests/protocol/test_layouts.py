@@ -153,6 +153,8 @@ def test_what_is_not_usual_is_left_to_the_json(change: dict[str, Any]) -> None:
         ("Grüße 👋 한글 \ud7ff\ue000\U0010ffff", True),
         ("\n" * 200, True),
         ("\n" * 201, False),
+        ("x" * 2_000 + "\n" + "x" * 2_000, True),
+        ("x" * 2_001, False),
         ("\x1f", True),
     ],
 )
