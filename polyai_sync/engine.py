@@ -383,8 +383,8 @@ class Engine:
     def commit(self, *, wake: bool = True) -> None:
         """With the lock held: hand over events, and queue what plugins are to be told."""
         conversation = self.conversation
-        if events := conversation.take_events():
-            self.log.extend(events)
+        if conversation.events:
+            self.log.extend(conversation.take_events())
         notices = conversation.notices
         if notices.waiting:
             for hook, arguments in notices.take():

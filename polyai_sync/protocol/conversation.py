@@ -20,7 +20,7 @@ from polyai_sync.errors import AuthenticationError, PolyAIError, ProtocolError, 
 from polyai_sync.events import Heartbeat, LiveAgentMessage, PolyAgentMessage, PolyAgentMessageChunk, SessionStart
 from polyai_sync.hooks import RateLimit
 from polyai_sync.messages import Capabilities, EndReason, Message, SessionStatus
-from polyai_sync.protocol.codec import decode
+from polyai_sync.protocol.codec import decode, decode_alike
 from polyai_sync.protocol.connection import Connection
 from polyai_sync.protocol.deliveries import Deliveries
 from polyai_sync.protocol.ending import EndRequest, ended_error, fresh
@@ -88,7 +88,8 @@ class Conversation:
         self._fresh = state is None
         self._old_until = -1 if handed_on is None or not history else handed_on
         self._old_streams = state.streams if state else ()
-        self._events: list[Event] = []
+        self.events: list[Event] = []
+        """New ones, until somebody takes them."""
         self._agent_heard = False
         """Has it spoken on this connection, and since it was last asked to join?"""
 
@@ -212,7 +213,7 @@ class Conversation:
 
     def take_events(self) -> list[Event]:
         """New events since the last call."""
-        events, self._events = self._events, []
+        events, self.events = self.events, []
         return events
 
     # --- the socket ---
@@ -248,6 +249,9 @@ class Conversation:
         for text in texts:
             if self.end_reason is not None:
                 return True
+            if (event := decode_alike(text)) is not None:
+                more = self._take(event, now, live=True) or more
+                continue
             events, problems, batch, sequence = decode(text, replayed=replayed)
             if batch:
                 self._replay.batch(now)
@@ -444,7 +448,7 @@ class Conversation:
         if not new:
             return False
         old = event.sequence is not None and event.sequence <= self._old_until
-        self._events.append(event)
+        self.events.append(event)
         if not old and "on_event" not in self.notices.unheard:  # looked at here too: this is the event path
             self.notices.tell("on_event", event)
         went_on = self.scene.take(event, now, old=old)
@@ -483,7 +487,8 @@ class Conversation:
         """Draw the conclusions from a history that is over: what is missing in it, and what has to be asked."""
         if not self._replay.proved or self.over:
             return
-        self.ledger.accept_holes()
+        if self.ledger.replayed_until > self.ledger.accepted:
+            self.ledger.accept_holes()
         if self.deliveries.doubtful:
             self.sending.prove_missing()
         if not self.end_request.made and self.joining.to_be_asked():

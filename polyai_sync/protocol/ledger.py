@@ -30,18 +30,22 @@ class Ledger:
     Args:
         handed_on: The cursor of a resumed session. What is at or below it was handed on by somebody else, and is a
             duplicate however the server replays it. ``None``: nothing was.
+
+    Attributes:
+        accepted: Holes up to here hold nothing.
+        replayed_until: How far the replay of this connection has come, as far as it repeats what is known.
     """
 
     __slots__ = (
-        "_accepted",
         "_ends",
         "_envelopes",
         "_forgotten",
         "_ids",
         "_known_at_open",
         "_older_ids",
-        "_replayed_until",
         "_starts",
+        "accepted",
+        "replayed_until",
     )
 
     def __init__(self, handed_on: int | None = None) -> None:
@@ -51,9 +55,9 @@ class Ledger:
         self._ids: dict[str, int] = {}
         self._older_ids: dict[str, int] = {}
         self._forgotten = -1 if handed_on is None else handed_on
-        self._accepted = 0
+        self.accepted = 0
         self._known_at_open = -1
-        self._replayed_until = -1
+        self.replayed_until = -1
         self._envelopes: list[int] = []
 
     @property
@@ -64,12 +68,12 @@ class Ledger:
     @property
     def cursor(self) -> int:
         """The highest sequence up to which nothing is known to be missing."""
-        return self._ends[bisect_right(self._starts, self._accepted) - 1]
+        return self._ends[bisect_right(self._starts, self.accepted) - 1]
 
     def opened(self) -> None:
         """A connection is open: what it repeats of what is known shows how far its replay reaches."""
         self._known_at_open = self.highest
-        self._replayed_until = -1
+        self.replayed_until = -1
         self._envelopes.clear()
 
     def admit(self, event: Event) -> bool:
@@ -85,8 +89,8 @@ class Ledger:
         if sequence == self._ends[-1] + 1:  # the common case
             self._ends[-1] = sequence
         else:
-            if self._replayed_until < sequence <= self._known_at_open:
-                self._replayed_until = sequence
+            if self.replayed_until < sequence <= self._known_at_open:
+                self.replayed_until = sequence
             if not known and sequence <= self._forgotten and self._covers(sequence):
                 return False
             self._add(sequence)
@@ -113,8 +117,7 @@ class Ledger:
         A replay has passed a hole when it repeated something known from above it. One that repeated nothing, because
         the server had none to give this time, says nothing.
         """
-        if self._replayed_until > self._accepted:
-            self._accepted = self._replayed_until
+        self.accepted = max(self.accepted, self.replayed_until)
 
     def _forget(self) -> None:
         self._forgotten = max((self._forgotten, *self._older_ids.values()))

@@ -211,7 +211,7 @@ class Scene:
             born = stream.born
             if stream.sequence is not None and (message.sequence is None or stream.sequence < message.sequence):
                 message = evolve(message, sequence=stream.sequence)
-        if role == "agent":
+        if role == "agent" and self._streams.growing:
             self._overtake(born, now)
         self._settled(message, born, now, old=old)
 

@@ -76,11 +76,12 @@ class Frames(Protocol):
     def empty(self) -> bool:
         """Is nothing at hand that has not been parsed?"""
 
-    def feed(self, data: bytes) -> None:
-        """Add what came."""
+    def read(self, data: bytes, messages: list[str], at_most: int) -> bool:
+        """Add what came, and do as ``texts``.
 
-    def release(self) -> None:
-        """Let go of what has been parsed."""
+        Returns:
+            Is anything left at hand?
+        """
 
     def texts(self, messages: list[str], at_most: int) -> bool:
         """Add text messages at hand that are a frame each, as long as ``messages`` holds fewer than ``at_most``.
@@ -318,32 +319,33 @@ class WebSocketConnection:
 
     def _read_into(self, messages: list[str]) -> None:
         self._more = self._read_wants_write = False
-        frames, size, again = 0, 0, True
+        parsed, size, again = 0, 0, True
+        frames = self._frames
+        at_hand = not frames.empty
         try:
-            while frames + len(messages) < FRAMES_AT_ONCE and size < BYTES_AT_ONCE:
-                empty = self._frames.empty
-                if not empty and self._frames.texts(messages, FRAMES_AT_ONCE - frames):
-                    continue
-                if empty or (frame := self._frames.take()) is None:
-                    if not again:
+            while parsed + len(messages) < FRAMES_AT_ONCE and size < BYTES_AT_ONCE:
+                if at_hand and frames.texts(messages, FRAMES_AT_ONCE - parsed):
+                    at_hand = not frames.empty
+                elif at_hand and (frame := frames.take()) is not None:
+                    at_hand = not frames.empty
+                    opcode, payload = frame
+                    if isinstance(payload, str):
+                        messages.append(payload)
+                        continue
+                    parsed += 1
+                    if payload is not None and self._control(opcode, payload):
                         break
+                elif again:
                     data = self._link.recv()
                     if not data:
                         self._end = _NO_CLOSE_FRAME
                         break
-                    self._frames.feed(data)
-                    again = self._link.more(len(data))
                     size += len(data)
-                    self._frames.texts(messages, FRAMES_AT_ONCE - frames)
-                    if not again and self._frames.empty:
+                    again = self._link.more(len(data))
+                    at_hand = frames.read(data, messages, FRAMES_AT_ONCE - parsed)
+                    if not (at_hand or again):
                         break
-                    continue
-                opcode, payload = frame
-                if isinstance(payload, str):
-                    messages.append(payload)
-                    continue
-                frames += 1
-                if payload is not None and self._control(opcode, payload):
+                else:
                     break
             else:
                 self._more = True
@@ -356,7 +358,6 @@ class WebSocketConnection:
         except RefusedFrame as error:
             self._end = _End(str(error), broke_protocol=True)
             self._send_close(struct.pack("!H", error.code))
-        self._frames.release()
 
     def _control(self, opcode: int, payload: bytes) -> bool:
         """Answer a control frame; is it the end?"""

@@ -180,6 +180,15 @@ class _Frames:
         """See `Frames`."""
         return self._at == len(self._data) and not self._behind and self._parser is None
 
+    def read(self, data: bytes, messages: list[str], at_most: int) -> bool:
+        """See `Frames`."""
+        if self._data or self._behind:
+            self.feed(data)
+        else:
+            self._data, self._at = data, 0
+        self.texts(messages, at_most)
+        return bool(self._data or self._behind) or self._parser is not None
+
     def feed(self, data: bytes) -> None:
         """Add what came."""
         left = len(self._data) - self._at
@@ -252,7 +261,7 @@ class _Frames:
             at = end
             missing -= 1
         found = at > self._at
-        self._at = at
+        self._data, self._at = (data, at) if at < size else (b"", 0)
         return found
 
     def take(self) -> tuple[int, str | bytes | None] | None:
@@ -263,9 +272,11 @@ class _Frames:
         except _IncompleteFrame:
             if parser.header is not None:
                 self._parser = parser
+            self.release()
             return None
         except websocket.WebSocketException:
             raise RefusedFrame(PROTOCOL_BROKEN, "The server sent a malformed frame") from None
+        self.release()
         if frame.opcode >= CLOSE:
             data: Any = frame.data
             return frame.opcode, data
