@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING
 
 from polyai_sync.connecting import Connector
 from polyai_sync.engine import A_MOMENT, Engine, Stopped
-from polyai_sync.errors import ConnectionDroppedError, ConnectionLostError, PolyAIError, ProtocolError
+from polyai_sync.errors import (
+    ConnectionDroppedError,
+    ConnectionFailedError,
+    ConnectionLostError,
+    PolyAIError,
+    ProtocolError,
+)
 from polyai_sync.messages import EndReason
 from polyai_sync.opening import Opening
 from polyai_sync.redaction import MASK, SHORTEST
@@ -34,7 +40,7 @@ _log = logging.getLogger("polyai_sync.session")
 
 
 class Life:
-    """What the session's thread does.
+    """What the session's threads do, one after the other.
 
     Args:
         engine: The session's.
@@ -49,16 +55,21 @@ class Life:
         self._left = left
 
     def live(self) -> None:
-        """The thread's work, from the first request to the end."""
+        """The work of the first thread: to open the session. Its last act is to start the one that goes on."""
         self._run(self._begin)
+
+    def serve(self) -> None:
+        """The work of the thread that goes on, to the end."""
+        self._run(self._serve)
 
     def revive(self) -> None:
         """The work of the thread of a session that was given up: one more try, to end it."""
         self._run(self._revived)
 
-    def _run(self, work: Callable[[], None]) -> None:
+    def _run(self, work: Callable[[], bool]) -> None:
+        goes_on = False
         try:
-            work()
+            goes_on = work()
         except Stopped:
             pass
         except BaseException as error:
@@ -66,22 +77,29 @@ class Life:
             if not isinstance(error, Exception):
                 raise
         finally:
-            self.leave()
+            if not goes_on:
+                self.leave()
             self._engine.stay_if_copied()
 
-    def _begin(self) -> None:
-        try:
-            self._engine.run_apart(Opening(self._engine, self._connector, self._deadline).open)
-            threading.current_thread().name = self._engine.thread_name  # the session has an id now
-        except PolyAIError as error:
-            failure = self._engine.start_error = error
-            self._engine.change(lambda conversation, now: conversation.given_up(failure, now))
-            return
-        self._serve()
+    def _begin(self) -> bool:
+        """Open the session; returns whether another thread goes on with it."""
+        with Opening(self._engine, self._connector, self._deadline) as opening:
+            try:
+                opening.open()
+            except PolyAIError as error:
+                failure = self._engine.start_error = error
+                self._engine.change(lambda conversation, now: conversation.given_up(failure, now))
+                return False
+            # The stack that a request and a TLS handshake need stays with a thread for as long as it lives: 10 KiB
+            # that an idle session can do without (bench p05).
+            try:
+                return self._engine.start(self.serve)
+            except ConnectionFailedError:  # no more threads: then it is this one
+                threading.current_thread().name = self._engine.thread_name  # the session has an id now
+        return self._serve()
 
-    def _revived(self) -> None:
-        if self._reconnect(ConnectionDroppedError("The connection had been given up")):
-            self._serve()
+    def _revived(self) -> bool:
+        return self._reconnect(ConnectionDroppedError("The connection had been given up")) and self._serve()
 
     def _died(self, error: BaseException) -> None:
         """Nothing may leave the thread unsaid: whoever waits is told why (`pitfalls.md` 23)."""
@@ -112,15 +130,16 @@ class Life:
 
     # --- serving ---
 
-    def _serve(self) -> None:
+    def _serve(self) -> bool:
+        """To the end; returns ``False``: nobody goes on."""
         while True:
             error = self._read()
             if error is None:
-                return
+                return False
             while not self._reconnect(error):
                 with self._engine.lock:
                     if not self._engine.conversation.ending or self._engine.conversation.over:
-                        return
+                        return False
                     self._engine.given_up = False  # the end was asked for meanwhile: that is worth one more try
 
     def _read(self) -> ConnectionDroppedError | None:

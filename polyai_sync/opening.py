@@ -10,6 +10,7 @@ import uuid
 from typing import TYPE_CHECKING, TypeVar
 
 from polyai_sync.config import Secret
+from polyai_sync.engine import exhausted
 from polyai_sync.errors import AuthenticationError, ConnectionFailedError, PolyAIError
 
 if TYPE_CHECKING:
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
     from polyai_sync.engine import Engine
     from polyai_sync.protocol.conversation import Conversation
     from polyai_sync.transport.deadline import Deadline
-    from polyai_sync.transport.dial import Dialer, Dialled
-    from polyai_sync.transport.leash import Leash
+    from polyai_sync.transport.dial import Dialled
 
 __all__ = ["Opening", "new_correlation_id", "retrying"]
 
@@ -65,18 +65,26 @@ def retrying(
 
 
 class _Predial:
-    """Dials the socket's connection while the REST calls are under way. Nothing secret is sent on it."""
+    """Dials the socket's connection while the REST calls are under way. Nothing secret is sent on it.
 
-    def __init__(self, dialer: Dialer, leash: Leash, deadline: Deadline) -> None:
-        self._dialer = dialer
-        self._leash = leash
+    Its thread stays until it is dismissed. What thread begins next would get its stack from the C library, with all
+    that was ever written to: that shall be the next one that dials, and not one that waits for years (bench p05).
+    """
+
+    def __init__(self, engine: Engine, deadline: Deadline) -> None:
+        self._engine = engine
         self._deadline = deadline
         self._lock = threading.Lock()
+        self._done = threading.Event()
+        self._dismissed = threading.Event()
         self._dialled: Dialled | None = None
         self._error: PolyAIError | None = None
         self._unwanted = False
         self._thread = threading.Thread(target=self._run, name="polyai-dial", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            raise exhausted("threads", error) from error
 
     def take(self, deadline: Deadline) -> Dialled | None:
         """The connection, or ``None`` where it has gone stale meanwhile.
@@ -84,31 +92,42 @@ class _Predial:
         Raises:
             ConnectionFailedError: It could not be opened, or not in time.
         """
-        self._thread.join(deadline.remaining())
+        done = self._done.wait(deadline.remaining())
         with self._lock:
             dialled, self._dialled = self._dialled, None
             error, self._error = self._error, None
         if error is not None:
             raise error
-        if self._thread.is_alive():
+        if not done:
             raise ConnectionFailedError("The connection could not be opened in time", surface="connect")
         if dialled is not None and not dialled.fresh():
             dialled.close()
             return None
         return dialled
 
-    def cancel(self) -> None:
-        """Nobody will take it."""
+    def dismiss(self) -> None:
+        """Nobody will take it. The thread has ended then, unless it is still at its work."""
         with self._lock:
             self._unwanted = True
             dialled, self._dialled = self._dialled, None
         if dialled is not None:
             dialled.close()
+        self._dismissed.set()
+        if self._done.is_set():
+            self._thread.join()
 
     def _run(self) -> None:
         try:
-            with self._leash.on_this_thread():
-                dialled = self._dialer.dial(self._deadline)
+            self._dial()
+        finally:
+            self._done.set()
+            self._dismissed.wait()
+            self._engine.stay_if_copied()
+
+    def _dial(self) -> None:
+        try:
+            with self._engine.leash.on_this_thread():
+                dialled = self._engine.services.dialer.dial(self._deadline)
         except PolyAIError as error:
             with self._lock:
                 self._error = error
@@ -123,6 +142,8 @@ class _Predial:
 class Opening:
     """Opens a session the first time: creates it unless it is resumed, and connects. On the session's own thread.
 
+    As a context manager: at the end of the block the thread that helped has ended.
+
     Args:
         engine: The session's.
         connector: Opens its sockets.
@@ -133,6 +154,14 @@ class Opening:
         self._engine = engine
         self._connector = connector
         self._deadline = deadline
+        self._predial: _Predial | None = None
+
+    def __enter__(self) -> Opening:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._predial is not None:
+            self._predial.dismiss()
 
     def open(self) -> None:
         """Do all of it.
@@ -141,17 +170,11 @@ class Opening:
             PolyAIError: It failed for good.
             Stopped: The session is not wanted any longer.
         """
-        if self._engine.identity is not None:
-            self._connect_first()
-            return
-        services = self._engine.services
-        deadline = self._deadline.within(services.settings.timeouts.connect)
-        predial = _Predial(services.dialer, self._engine.leash, deadline)
-        try:
+        if self._engine.identity is None:
+            limit = self._engine.services.settings.timeouts.connect
+            self._predial = _Predial(self._engine, self._deadline.within(limit))
             self._create()
-            self._connect_first(predial)
-        finally:
-            predial.cancel()
+        self._connect_first()
 
     def _create(self) -> None:
         token = self._mint()
@@ -221,7 +244,9 @@ class Opening:
             raise error
         self._engine.check_wanted()
 
-    def _connect_first(self, predial: _Predial | None = None) -> None:
+    def _connect_first(self) -> None:
+        predial = self._predial
+
         def connect(_: int) -> None:
             deadline = self._deadline.within(self._engine.services.settings.timeouts.connect)
             dialled = predial.take(deadline) if predial is not None else None

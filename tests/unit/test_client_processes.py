@@ -446,3 +446,23 @@ class TestExhaustion:
         monkeypatch.undo()
         assert client.start_session().ask("hello").text == "You said: hello"
         assert bench.codes.count("client.connect_failed") == 1
+
+    def test_session_goes_on_without_the_last_of_its_threads(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Two open it, a third one would serve it."""
+        begin = threading.Thread.start
+        count = itertools.count()
+
+        def start(thread: threading.Thread) -> None:
+            if thread.name.startswith("polyai-") and next(count) >= 2:
+                raise RuntimeError("can't start new thread")
+            begin(thread)
+
+        client = bench.client()
+        monkeypatch.setattr(threading.Thread, "start", start)
+        with client.start_session() as session:
+            (thread,) = [one for one in threading.enumerate() if one.name == f"polyai-{session.session_id[:8]}"]
+            assert session.ask("hello").text == "You said: hello"
+        assert not thread.is_alive()
+        assert bench.codes.count("client.connect_failed") == 0

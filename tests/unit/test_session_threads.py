@@ -147,3 +147,14 @@ def test_a_thread_with_the_number_of_a_session_s_former_thread_is_any_thread(ben
         if number == former.ident:
             return
     pytest.skip("the system gives no number a second time")
+
+
+def test_what_opened_a_session_has_ended_when_it_is_open(bench: Bench) -> None:
+    client = bench.client()
+    for _ in range(5):
+        before = set(threading.enumerate())
+        session = client.start_session()
+        (thread,) = [one for one in set(threading.enumerate()) - before if one.name.startswith("polyai-")]
+        assert thread.name == f"polyai-{session.session_id[:8]}"
+        session.close()
+        assert not thread.is_alive()
