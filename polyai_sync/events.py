@@ -107,7 +107,8 @@ class _OnDemand:
         def __getattr__(self, name: str) -> Any:
             if name not in {"raw", "metadata"}:
                 raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
-            value = json.loads(self._source) if name == "raw" else self.raw["metadata"]
+            raw = json.loads(self._source)
+            value = raw if name == "raw" else raw["metadata"]
             object.__setattr__(self, name, value)
             return value
 

@@ -82,8 +82,9 @@ class Outbox:
         Returns:
             The number; ``None`` where the echo has lost it; -1 where the heartbeat was not this client's.
         """
-        tag = echo.custom.get("client_event_id")
-        if tag is None:
+        custom = echo.metadata.get("custom")
+        tag = custom.get("client_event_id") if isinstance(custom, dict) else None
+        if not isinstance(tag, str):
             return None
         identity, _, number = tag.rpartition(":")
         return int(number) if identity == self._identity and number.isdecimal() and len(number) < 16 else -1
