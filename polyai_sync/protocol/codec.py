@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from polyai_sync.events import EVENT_CLASSES, Event, EventBatch, LiveAgentJoined, UnknownEvent
 from polyai_sync.protocol.layouts import Layouts
 from polyai_sync.protocol.strict_json import brief, encodable, mended, parse, scan, too_deep, torn
-from polyai_sync.protocol.usual import usual_element, usual_frame
+from polyai_sync.protocol.usual import MESSAGES, usual_element, usual_frame
 from polyai_sync.protocol.values import MISSING, READERS, Reader, identifier, integer, participant, timestamp
 
 if TYPE_CHECKING:
@@ -99,12 +99,13 @@ def decode(text: str, *, replayed: bool = False) -> Decoded:
     batch = document.get("type") == EventBatch.wire_type
     if not batch and too_deep(document):  # of a batch: each event for itself
         return Decoded(problems=("A frame was nested too deeply and was skipped.",))
+    source: str | None = text
     if torn(text):
-        document = mended(document)
+        document, source = mended(document), None
     problems: list[str] = []
     if batch:
         return _history(document, _batch(document, problems, replayed=replayed), problems)
-    return Decoded(events=(_event(document, problems, replayed=False),), problems=tuple(problems))
+    return Decoded(events=(_event(document, problems, text=source, replayed=False),), problems=tuple(problems))
 
 
 # --- batches ----------------------------------------------------------------------------------------------------------
@@ -197,7 +198,7 @@ def _element(element: Any, problems: list[str], *, text: str | None, replayed: b
     elif element.get("type") == EventBatch.wire_type:
         return _batch(element, problems, replayed=replayed)
     else:
-        return (_event(element, problems, replayed=replayed),)
+        return (_event(element, problems, text=text, replayed=replayed),)
     return ()
 
 
@@ -218,7 +219,8 @@ def _payload(document: dict[str, Any], wire_type: str, problems: list[str]) -> d
     return {}
 
 
-def _event(document: dict[str, Any], problems: list[str], *, replayed: bool) -> Event:
+def _event(document: dict[str, Any], problems: list[str], *, text: str | None, replayed: bool) -> Event:
+    """The event; ``text`` is what ``document`` was parsed from, if that is known."""
     wire_type = document.get("type")
     if not isinstance(wire_type, str):
         problems.append("An event had no type.")
@@ -234,10 +236,12 @@ def _event(document: dict[str, Any], problems: list[str], *, replayed: bool) -> 
     for name, value in fields.items():
         if not value and value != 0 and document.get(name):
             problems.append(f"The {name} of {wire_type or 'an event'} could not be read and was left out.")
-    fields["replayed"], fields["raw"] = replayed, document
+    fields["replayed"] = replayed
+    if text is None:
+        fields["raw"] = document
     cls = EVENT_CLASSES.get(wire_type)
     if cls is None:
-        return UnknownEvent(**fields, type=wire_type, payload=payload)
+        return _sourced(UnknownEvent(**fields, type=wire_type, payload=payload), text)
     readers, older_names = READERS[cls]
     for key, value in payload.items():
         if value is not None and (reader := readers.get(key)) is not None:
@@ -247,7 +251,17 @@ def _event(document: dict[str, Any], problems: list[str], *, replayed: bool) -> 
             _read(fields, name, value, readers[name], wire_type, problems)
     if cls is LiveAgentJoined:
         fields["agent"] = participant(payload, problems)
-    return cls(**fields)
+    return _sourced(cls(**fields), text)
+
+
+def _sourced(event: Event, text: str | None) -> Event:
+    """The event, which reads from ``text`` what few ask for."""
+    if text is not None:
+        object.__setattr__(event, "_source", text)
+        object.__delattr__(event, "raw")
+        if event.metadata and type(event) not in MESSAGES:  # theirs is looked at at once
+            object.__delattr__(event, "metadata")
+    return event
 
 
 def _read(fields: dict[str, Any], name: str, value: Any, reader: Reader, wire_type: str, problems: list[str]) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import json
+import pickle
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -53,6 +55,29 @@ def test_an_event_is_read_as_documented(wire_type: str, payload: dict[str, Any],
     )
     assert event.raw == document
     assert event.custom == {"order": "12"}
+
+
+@pytest.mark.parametrize("batch", [False, True])
+@pytest.mark.parametrize(
+    ("wire_type", "payload", "fields"), [*DOCUMENTED, ("EVENT_TYPE_FROM_THE_FUTURE", {"a": 1}, {})]
+)
+def test_an_event_keeps_its_text_instead_of_its_json(
+    wire_type: str, payload: dict[str, Any], fields: dict[str, Any], batch: bool
+) -> None:
+    document = frame(wire_type, payload, metadata={"custom": {"order": "12"}, "trace": 5})
+
+    def again() -> Any:
+        whole = {"type": BATCH, "payload": {"events": [document]}} if batch else document
+        return decode(json.dumps(whole, ensure_ascii=False)).events[0]
+
+    event = again()
+    with pytest.raises(AttributeError):
+        Event.raw.__get__(event)  # type: ignore[attr-defined] # a slot
+    for twin in (copy.copy(again()), copy.deepcopy(again()), pickle.loads(pickle.dumps(again()))):
+        assert (twin, twin.raw, twin.metadata, hash(twin)) == (event, document, document["metadata"], hash(event))
+    assert attrs.evolve(again(), id="e-8").raw == document
+    assert again().metadata == document["metadata"]
+    assert attrs.evolve(again(), metadata={}) != event
 
 
 @pytest.mark.parametrize(("wire_type", "payload", "fields"), OLDER)
