@@ -151,8 +151,12 @@ class Life:
                     return None
                 self._engine.due_moved = True
                 self._begin_wait()
-            with connection.reading():
+            entered = connection.enter()  # it stays in use from one wait to the next
+            try:
                 error = self._read_quietly(connection)
+            finally:
+                if entered:
+                    connection.leave()
             self._engine.follow_up()
             if error is not None:
                 connection.close()
