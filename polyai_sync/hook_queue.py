@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ class HookQueue:
     __slots__ = ("_left_over", "_mutex", "drainer", "jobs")
 
     def __init__(self, left_over: Callable[[], None]) -> None:
-        self.jobs: deque[Callable[[], Any]] = deque()
+        self.jobs: list[Callable[[], Any]] = []  # an empty deque takes 0.7 KiB of each idle session (bench p05)
         self._mutex = threading.Lock()
         self.drainer: int | None = None
         self._left_over = left_over
@@ -56,7 +55,7 @@ class HookQueue:
                     mine = True
                     self.drainer = threading.get_ident()
                 while self.jobs:
-                    self.jobs.popleft()()
+                    self.jobs.pop(0)()
             finally:
                 if mine:
                     self.drainer = None

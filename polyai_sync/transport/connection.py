@@ -389,7 +389,8 @@ class WebSocketConnection:
         """Write as much as goes now; what the rest needs, or ``None`` where nothing is left."""
         try:
             while self._unsent:
-                self._unsent = self._unsent[self._link.send(self._unsent) :]
+                # Nothing left: it lets go of the frame, too.
+                self._unsent = self._unsent[self._link.send(self._unsent) :] or _NOTHING
             self._link.flush()
         except (WantRead, WantWrite) as want:
             return type(want)
