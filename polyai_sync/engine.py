@@ -382,11 +382,12 @@ class Engine:
             due = conversation.due()
             if conversation.over or (due is not None and due < self.polling_until):
                 self.waker.wake()  # only where the thread would wait too long: a wake costs a switch of threads
-        if self.hooks.idle:
+        hooks = self.hooks
+        if not hooks.jobs and hooks.drainer is None:  # all was told
             self.published = position
             self.sleepers.wake()
         else:
-            self.hooks.put(partial(self._publish, position))
+            hooks.put(partial(self._publish, position))
 
     def _publish(self, position: int) -> None:
         with self.lock:

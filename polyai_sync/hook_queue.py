@@ -35,11 +35,6 @@ class HookQueue:
         self.drainer: int | None = None
         self._left_over = left_over
 
-    @property
-    def idle(self) -> bool:
-        """Is nothing waiting and nothing running? A guess, unless the caller keeps others from putting jobs."""
-        return not self.jobs and self.drainer is None
-
     def put(self, job: Callable[[], Any]) -> None:
         """Add a job. Some thread has to `drain` afterwards."""
         self.jobs.append(job)

@@ -198,7 +198,23 @@ class Scene:
 
     def _whole(self, event: PolyAgentMessage | LiveAgentMessage, now: float, old: bool) -> None:
         role: Role = "live_agent" if type(event) is LiveAgentMessage else "agent"
-        message = _message_of(role, event)
+        message: Any = _new(_MessageDraft)
+        message.role = role
+        message.message_id = event.message_id
+        message.text = event.text
+        message.attachments = event.attachments
+        message.suggestions = event.response_suggestions
+        message.call_actions = event.chat_call_actions
+        message.complete = True
+        message.sequence = event.sequence
+        message.timestamp = event.timestamp
+        message.agent_name = event.agent_name
+        message.avatar_url = event.avatar_url
+        message.custom = event.custom
+        message.client_event_id = None
+        message.delivery = Delivery.DELIVERED
+        message.replayed = event.replayed
+        message.__class__ = Message
         place = self._transcript.find(role, event.message_id)
         stream = self._streams.replace(event.message_id, event.sequence) if role == "agent" else None
         if place is not None and place.message.complete:
@@ -260,28 +276,6 @@ class Scene:
         """The turn that a message belongs to, if it is an answer."""
         turn = self._lines.active
         return turn if turn is not None and turn.concerns(born, sequence) else None
-
-
-def _message_of(role: Role, event: PolyAgentMessage | LiveAgentMessage) -> Message:
-    message: Any = _new(_MessageDraft)
-    message.role = role
-    message.message_id = event.message_id
-    message.text = event.text
-    message.attachments = event.attachments
-    message.suggestions = event.response_suggestions
-    message.call_actions = event.chat_call_actions
-    message.complete = True
-    message.sequence = event.sequence
-    message.timestamp = event.timestamp
-    message.agent_name = event.agent_name
-    message.avatar_url = event.avatar_url
-    message.custom = event.custom
-    message.client_event_id = None
-    message.delivery = Delivery.DELIVERED
-    message.replayed = event.replayed
-    message.__class__ = Message
-    whole: Message = message
-    return whole
 
 
 _new: Final = object.__new__
