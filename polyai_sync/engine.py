@@ -86,6 +86,7 @@ class Engine:
         lock: Guards the conversation and the log.
         sleepers: Threads that wait for a change of what the lock guards.
         connection: The socket, while there is one.
+        settled: The thread that opened the session has ended, after the session got ready.
         generation: How many sockets there have been.
         dialled: A connection whose handshake is under way, so that `close` can cut it short.
         leash: Holds the connections that are being opened and the requests under way, likewise.
@@ -120,6 +121,7 @@ class Engine:
         self.hooks = HookQueue(self._wake)
         self.waker = Waker()
         self.connection: WebSocketConnection | None = None
+        self.settled = False
         self.generation = 0
         self.dialled: Dialled | None = None
         self.leash = Leash()
@@ -201,6 +203,12 @@ class Engine:
                 raise exhausted("threads", error) from error
             self._thread = thread  # once it runs: Ctrl-C may come in between, and nobody can join what never began
         return True
+
+    def settle(self) -> None:
+        """The session is in the hands of the thread that it keeps."""
+        with self.lock:
+            self.settled = True
+            self.sleepers.wake()
 
     def run(self, work: Callable[[], None]) -> None:
         """Do the work of the session's thread. On that thread."""

@@ -55,11 +55,12 @@ class Life:
         self._left = left
 
     def live(self) -> None:
-        """The work of the first thread: to open the session. Its last act is to start the one that goes on."""
+        """The work of the first thread, until the session is ready. Its last act is to start the one that goes on."""
         self._run(self._begin)
 
     def serve(self) -> None:
         """The work of the thread that goes on, to the end."""
+        self._engine.settle()
         self._run(self._serve)
 
     def revive(self) -> None:
@@ -90,12 +91,15 @@ class Life:
                 failure = self._engine.start_error = error
                 self._engine.change(lambda conversation, now: conversation.given_up(failure, now))
                 return False
-            # The stack that a request and a TLS handshake need stays with a thread for as long as it lives: 10 KiB
-            # that an idle session can do without (bench p05).
+            threading.current_thread().name = self._engine.thread_name  # the session has an id now
+            if not self._serve(arriving=True):
+                return False
+            # What a request, a TLS handshake and a history need stays with a thread for as long as it lives, as stack
+            # and in the C library's cache: 12 KiB that an idle session can do without (bench p05).
             try:
                 return self._engine.start(self.serve)
             except ConnectionFailedError:  # no more threads: then it is this one
-                threading.current_thread().name = self._engine.thread_name  # the session has an id now
+                self._engine.settle()
         return self._serve()
 
     def _revived(self) -> bool:
@@ -130,30 +134,33 @@ class Life:
 
     # --- serving ---
 
-    def _serve(self) -> bool:
-        """To the end; returns ``False``: nobody goes on."""
+    def _serve(self, *, arriving: bool = False) -> bool:
+        """To the end; or, ``arriving``, until the session is ready. Returns whether it is, and goes on."""
         while True:
-            error = self._read()
+            error = self._read(arriving=arriving)
             if error is None:
-                return False
+                with self._engine.lock:
+                    return arriving and self._engine.conversation.ready
             while not self._reconnect(error):
                 with self._engine.lock:
                     if not self._engine.conversation.ending or self._engine.conversation.over:
                         return False
                     self._engine.given_up = False  # the end was asked for meanwhile: that is worth one more try
 
-    def _read(self) -> ConnectionDroppedError | None:
-        """Read until the socket is gone (returns why) or the session is over (returns ``None``)."""
+    def _read(self, *, arriving: bool) -> ConnectionDroppedError | None:
+        """Read until the socket is gone (returns why) or the session is over, or there (returns ``None``)."""
         while True:
             with self._engine.lock:
                 connection = self._engine.connection
                 if self._engine.stopped or connection is None or self._engine.conversation.over:
                     return None
+                if arriving and self._engine.conversation.ready:
+                    return None
                 self._engine.due_moved = True
                 self._begin_wait()
             entered = connection.enter()  # it stays in use from one wait to the next
             try:
-                error = self._read_quietly(connection)
+                error = self._read_quietly(connection, once=arriving)
             finally:
                 if entered:
                     connection.leave()
@@ -173,8 +180,8 @@ class Life:
             engine.due_moved = False
         engine.polling = True
 
-    def _read_quietly(self, connection: WebSocketConnection) -> ConnectionDroppedError | None:
-        """Read for as long as nothing but reading has to be done; returns why the socket is gone, if it is.
+    def _read_quietly(self, connection: WebSocketConnection, *, once: bool) -> ConnectionDroppedError | None:
+        """Read once, or for as long as nothing but reading has to be done; returns why the socket is gone, if it is.
 
         A thread that waits for what came runs when this one waits again: little may stand in between (bench p03).
         """
@@ -211,7 +218,9 @@ class Life:
                         error = ConnectionDroppedError("Nothing was heard from the server for 2.5 heartbeat intervals")
                 if error is not None:
                     self._drop(error, now)
-                more = error is not None or engine.stopped or conversation.busy or now >= self._connector.renew_at
+                more = (
+                    once or error is not None or engine.stopped or conversation.busy or now >= self._connector.renew_at
+                )
                 if more:
                     pass
                 elif frames and engine.due_moved and engine.sleepers.locks:  # when is it due? In a moment

@@ -466,7 +466,7 @@ class Session:
         try:
             arrival.wait(deadline, lambda _: engine.connected)
             ready = deadline.within(self._timeouts.ready) if phases else deadline
-            arrival.wait(ready, lambda conversation: conversation.ready)
+            arrival.wait(ready, lambda conversation: conversation.ready and engine.settled)
             if greeting:
                 arrival.wait_for_greeting(deadline.within(self._timeouts.greeting))
         except BaseException as error:
