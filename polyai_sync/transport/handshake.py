@@ -12,19 +12,26 @@ import io
 import re
 import time
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 
 from attrs import frozen
 
 from polyai_sync.errors import PolyAIError, ProtocolError
+from polyai_sync.redaction import MASK
 from polyai_sync.refusals import error_from_response, parse_retry_after
 from polyai_sync.transport.failures import network_error
 from polyai_sync.transport.timed import arm
 
 if TYPE_CHECKING:
+    from polyai_sync.config import Secret
     from polyai_sync.redaction import Redactor
     from polyai_sync.transport.deadline import Deadline
 
-__all__ = ["HandshakePort", "Stopped"]
+__all__ = ["NO_TOKEN", "HandshakePort", "Stopped"]
+
+#: Of the query that websocket-client is given. It shall not know the token: Python keeps the last 128 URLs it parsed.
+NO_TOKEN: Final = f"access_token={MASK}"
+_NO_TOKEN: Final = NO_TOKEN.encode()
 
 #: Bytes of status line and headers, and of a refusal's body, that are read.
 HEAD_LIMIT: Final = 64 * 1024
@@ -52,15 +59,17 @@ class HandshakePort:
     Args:
         sock: The open connection.
         deadline: For the question and the answer.
+        access_token: Put in the place of `NO_TOKEN`.
 
     Attributes:
         failure: Why it stopped, after `Stopped`.
         rest: What came behind the headers of a 101: the first frames.
     """
 
-    def __init__(self, sock: Any, deadline: Deadline) -> None:
+    def __init__(self, sock: Any, deadline: Deadline, access_token: Secret) -> None:
         self._sock = sock
         self._deadline = deadline
+        self._token = quote(access_token.reveal(), safe="", errors="replace")
         self._started = time.monotonic()
         self._head: io.BytesIO | None = None
         self.rest = b""
@@ -73,10 +82,10 @@ class HandshakePort:
         return 0.0
 
     def send(self, data: bytes) -> int:
-        """Write all of it."""
+        """Write all of it. The request line comes in one piece."""
         try:
             arm(self._sock, self._deadline)
-            self._sock.sendall(data)
+            self._sock.sendall(data.replace(_NO_TOKEN, b"access_token=" + self._token.encode(), 1))
         except OSError as error:
             self._stop(error)
         return len(data)

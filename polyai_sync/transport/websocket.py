@@ -23,7 +23,7 @@ from polyai_sync.transport.connection import (
     WebSocketConnection,
 )
 from polyai_sync.transport.failures import address
-from polyai_sync.transport.handshake import HandshakePort, Stopped
+from polyai_sync.transport.handshake import NO_TOKEN, HandshakePort, Stopped
 from polyai_sync.transport.link import link
 from polyai_sync.transport.masking import masked_records
 
@@ -78,7 +78,7 @@ def open_websocket(
         ProtocolError: An answer that is none, such as a 200, or a 101 with the wrong headers.
         PolyAIError: The refusal, as the catalogue names it, with ``surface`` ``connect``.
     """
-    port = HandshakePort(dialled.sock, deadline.within(settings.timeouts.connect - dialled.took))
+    port = HandshakePort(dialled.sock, deadline.within(settings.timeouts.connect - dialled.took), access_token)
     try:
         error = _shake_hands(port, settings, session_id, access_token, cursor, headers)
     except BaseException:
@@ -101,10 +101,9 @@ def _shake_hands(
     """Ask for the upgrade. Returns the error, so that no frame which knows the URL is in its traceback."""
     redactor = Redactor(settings.connector_token, access_token)
     base = urlsplit(settings.websocket_url)
-    query = {"session_id": session_id, "access_token": access_token.reveal()}
+    query = f"session_id={quote(session_id, safe='', errors='replace')}&{NO_TOKEN}"
     if cursor > 0:
-        query["cursor"] = str(cursor)
-    encoded = "&".join(f"{name}={quote(value, safe='', errors='replace')}" for name, value in query.items())
+        query += f"&cursor={cursor}"
     lines = list(headers)
     if not any(line.lower().startswith("user-agent:") for line in lines):
         lines.insert(0, f"User-Agent: {settings.user_agent}")
@@ -115,7 +114,7 @@ def _shake_hands(
             client.connect(
                 # The host of this URL serves as a key into websocket-client's process-wide cookie jar, and for nothing
                 # else: under this name there are none.
-                f"ws://polyai-sync.invalid{base.path}?{encoded}",
+                f"ws://polyai-sync.invalid{base.path}?{query}",
                 socket=port,
                 host=base.netloc,
                 suppress_origin=True,

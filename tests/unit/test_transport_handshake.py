@@ -1,8 +1,12 @@
 """Opening the WebSocket: what is asked, and every way not to be let in."""
 
+import gc
+import inspect
 import json
 import re
 import time
+import types
+import urllib.parse
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 from urllib.parse import parse_qsl, quote, urlsplit
@@ -77,6 +81,29 @@ def test_the_question_is_that_of_the_protocol():
         "sec-websocket-version": "13",
         "user-agent": "polyai-sync/9",
     }
+
+
+def kept_by(module):
+    """All texts that a module keeps, the caches of its functions included."""
+    seen, texts = set(), set()
+    waiting = [value for value in vars(module).values() if not inspect.ismodule(value)]
+    while waiting:
+        thing = waiting.pop()
+        if isinstance(thing, str):
+            texts.add(thing)
+        elif id(thing) not in seen and not isinstance(thing, (type, types.FunctionType, types.BuiltinFunctionType)):
+            seen.add(id(thing))
+            waiting += gc.get_referents(thing)
+    return texts
+
+
+def test_pythons_cache_of_urls_gets_no_token():
+    urllib.parse.clear_cache()
+    urlsplit("ws://127.0.0.1/canary?access_token=of-somebody-else")
+    assert quote(TOKEN, safe="") in asked()[0]
+    texts = kept_by(urllib.parse)
+    assert any("of-somebody-else" in text for text in texts)
+    assert not [text for text in texts if quote(TOKEN, safe="") in text]
 
 
 @pytest.mark.parametrize("cursor", [0, -1])
