@@ -199,7 +199,7 @@ class Run:
 
     def _answer(self, argument: str) -> None:
         if self.conversation.questions:
-            sent = self.conversation.questions.popleft()
+            sent = self.conversation.questions.pop(0)
             (self.conversation.keep_back if argument == "no" else self.conversation.resend)(sent)
 
     def _type(self, argument: str) -> None:
