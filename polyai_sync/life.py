@@ -169,7 +169,8 @@ class Life:
                 connection.close()
                 return error
             self._ask_about_resending()
-            self._connector.renew_if_due()
+            if not arriving:
+                self._connector.renew_if_due()
 
     def _begin_wait(self) -> None:
         """With the lock held: from here on the thread waits, and whoever moves the next deadline forward wakes it."""
