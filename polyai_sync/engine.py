@@ -99,6 +99,36 @@ class Engine:
         forked: This is the copy in a process that was forked off.
     """
 
+    __slots__ = (
+        "_running",
+        "_thread",
+        "connection",
+        "conversation",
+        "dialled",
+        "due_moved",
+        "exiting",
+        "forked",
+        "generation",
+        "given_up",
+        "hooks",
+        "identity",
+        "leash",
+        "lock",
+        "log",
+        "polling",
+        "polling_until",
+        "published",
+        "services",
+        "session",
+        "settled",
+        "sleepers",
+        "start_error",
+        "stopped",
+        "streaming",
+        "waker",
+        "writer",
+    )
+
     def __init__(
         self,
         services: Services,

@@ -48,6 +48,8 @@ class Life:
         left: Called when the thread has nothing left to do.
     """
 
+    __slots__ = ("_connector", "_deadline", "_engine", "_left")
+
     def __init__(self, engine: Engine, deadline: Deadline, left: Callable[[Engine], None]) -> None:
         self._engine = engine
         self._connector = Connector(engine)

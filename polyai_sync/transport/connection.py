@@ -139,6 +139,25 @@ class WebSocketConnection:
         generation: Which connection of its session this is; for the caller.
     """
 
+    __slots__ = (
+        "_close_sent",
+        "_closing",
+        "_controls",
+        "_end",
+        "_frames",
+        "_link",
+        "_made_in",
+        "_more",
+        "_poll",
+        "_polled",
+        "_read_wants_write",
+        "_state",
+        "_unsent",
+        "_users",
+        "_write_lock",
+        "generation",
+    )
+
     def __init__(self, wire: Link, frames: Frames) -> None:
         self.generation = 0
         self._made_in = os.getpid()
