@@ -302,8 +302,10 @@ class Engine:
 
     def _until_due(self) -> float | None:
         """With the lock held: seconds to what the session's thread will not see to in time."""
-        due = self.conversation.due()
-        return None if due is None or due >= self.polling_until else max(0.0, due - time.monotonic())
+        due, now = self.conversation.due(), time.monotonic()
+        if due is None or now < self.polling_until <= due:  # by then that thread looks; if it should have, it is busy
+            return None
+        return max(0.0, due - now)
 
     def ask(self, question: Callable[[], T]) -> T:
         """Put a question to the policies, in its turn among the hooks."""
