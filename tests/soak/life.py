@@ -263,7 +263,7 @@ class Walk:
             assert time.monotonic() < deadline, f"the answer to {text} never came"
             time.sleep(0.02)
         with contextlib.suppress(WaitTimeoutError):
-            self._hear(text, timeout=0.2)
+            self._hear(text, timeout=1)  # it is there: what takes so long on a busy machine is that the hooks are told
 
     def _said(self) -> list[Message]:
         return [*self._past, *self._session.messages]
