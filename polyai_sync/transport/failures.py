@@ -8,6 +8,7 @@ tracebacks. What leaves the transport holds neither: a sentence, and as ``__caus
 from __future__ import annotations
 
 import copy
+import errno
 import http.client
 import socket
 import ssl
@@ -38,6 +39,8 @@ _CERTIFICATES: Final[dict[int, tuple[str, str]]] = {
     62: _NAME_MISMATCH,
     64: _NAME_MISMATCH,
 }
+
+_TOO_MANY_FILES: Final = {errno.EMFILE: "this process", errno.ENFILE: "the system"}
 
 _PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
@@ -138,6 +141,9 @@ def _told(error: BaseException, *, where: str, proxy: str | None, waited: float 
         return f"The connection was refused by {where}", "check host and port, and that the server is running."
     if isinstance(error, (ConnectionError, ssl.SSLError)):
         return f"The connection to {where} was closed before an answer came", "try again."
+    if isinstance(error, OSError) and (whose := _TOO_MANY_FILES.get(error.errno or 0)):
+        fix = "close sessions, or allow more descriptors (ulimit -n)."
+        return f"Could not reach {where}, since {whose} has too many open files", fix
     why = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
     return f"Could not reach {where} ({why})", "check this machine's network."
 
