@@ -1,5 +1,7 @@
 """The connection that is opened before there is anything to say."""
 
+import errno
+import os
 import socket
 import time
 
@@ -22,6 +24,7 @@ from polyai_sync.config import Timeouts
 from polyai_sync.errors import ConfigurationError, ConnectionFailedError
 from polyai_sync.transport.deadline import Deadline
 from polyai_sync.transport.dial import Dialer
+from polyai_sync.transport.failures import network_error
 from polyai_sync.transport.http import HttpTransport
 
 
@@ -322,3 +325,10 @@ def test_headers_may_be_a_mapping_or_lines():
     assert dialer("https://messaging.example").headers == ()
     for header in ({"X-A": "b", "X-None": None}, ["X-A: b"], "X-A: b"):
         assert dialer("https://messaging.example", websocket_options={"header": header}).headers == ("X-A: b",)
+
+
+@pytest.mark.parametrize(("number", "whose"), [(errno.EMFILE, "this process"), (errno.ENFILE, "the system")])
+def test_too_many_open_files_are_no_trouble_of_the_network(number, whose):
+    error = network_error(OSError(number, os.strerror(number)), surface="connect", where="host:443")
+    assert isinstance(error, ConnectionFailedError)
+    assert f"{whose} has too many open files: close sessions" in str(error)
