@@ -160,7 +160,7 @@ def test_an_open_connection_is_clean():
         _, error = read_to_end(connection)
         assert_clean(error)
         connection.close()
-        assert clean(repr(connection) + repr(vars(connection)))
+        assert clean(repr(connection) + repr({name: getattr(connection, name) for name in connection.__slots__}))
 
 
 @pytest.mark.parametrize("call", [mint, create, dial])
