@@ -145,9 +145,7 @@ class Question:
     def _may_send(self, turn: Turn) -> bool:
         conversation = self._engine.conversation
         return (
-            conversation.over
-            or turn.done
-            or (conversation.lines.is_next(turn) and not conversation.joining.greeting_expected)
+            conversation.over or turn.done or (conversation.lines.is_next(turn) and not conversation.greeting_expected)
         )
 
     def _send(self, conversation: Conversation, turn: Turn) -> None:
