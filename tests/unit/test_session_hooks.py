@@ -18,6 +18,7 @@ from polyai_sync import (
     Session,
     SessionClosedError,
     SessionStatus,
+    engine,
     hookimpl,
 )
 from polyai_sync.hooks import OBSERVERS, POLICIES, only_if
@@ -448,3 +449,28 @@ def test_a_condition_may_look_at_its_session(bench: Bench) -> None:
     sessions.append(started(bench, plugins=[Trace(), bench.backoff, bench.reconnect]))
     assert sessions[0].ask("one").text == "You said: one"
     assert set(looked) == {SessionStatus.OPEN}
+
+
+def test_a_call_raises_once_its_error_was_heard_though_another_thread_is_at_the_hooks(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "TELLING", 20.0)
+    entered, release = threading.Event(), threading.Event()
+
+    class Slow:
+        @hookimpl
+        def on_message(self, message: Message) -> None:
+            if message.text == "wait":
+                entered.set()
+                release.wait(20)
+
+    session = started(bench, plugins=[Slow(), bench.recorder, bench.backoff, bench.reconnect])
+    session.send("wait", wait=False)
+    assert entered.wait(10)
+    sending = Caller(session.send, "x" * 1_000_000)
+    wait_until(lambda: bool(session._engine.hooks.jobs))
+    assert sending.is_alive()
+    assert bench.codes == []
+    release.set()
+    assert raised(sending.result).code == "client.message_too_large"
+    assert bench.codes == ["client.message_too_large"]
