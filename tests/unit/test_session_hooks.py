@@ -469,6 +469,7 @@ def test_a_call_raises_once_its_error_was_heard_though_another_thread_is_at_the_
     assert entered.wait(10)
     sending = Caller(session.send, "x" * 1_000_000)
     wait_until(lambda: bool(session._engine.hooks.jobs))
+    sending.join(0.3)  # it must not end before it is let go
     assert sending.is_alive()
     assert bench.codes == []
     release.set()
