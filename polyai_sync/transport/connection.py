@@ -13,7 +13,7 @@ from attrs import frozen
 
 from polyai_sync.errors import ConnectionDroppedError, PolyAIError, ProtocolError
 from polyai_sync.transport.failures import bare
-from polyai_sync.transport.link import Link, WantRead, WantWrite
+from polyai_sync.transport.link import CHUNK, Link, WantRead, WantWrite
 from polyai_sync.transport.waker import LONGEST_WAIT, Waker, wait_ready
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ __all__ = [
     "WebSocketConnection",
 ]
 
-#: One ``read()`` gives no more than so many frames, or bytes: a flood must not keep a thread from its deadlines.
+#: One ``receive()`` gives no more than so many frames, or bytes: a flood must not keep a thread from its deadlines.
 FRAMES_AT_ONCE: Final = 256
 BYTES_AT_ONCE: Final = 256 * 1024
 
@@ -69,19 +69,16 @@ class RefusedFrame(Exception):  # noqa: N818 - it becomes a ProtocolError
 class Frames(Protocol):
     """Bytes to frames and back."""
 
-    @property
-    def empty(self) -> bool:
-        """Is nothing at hand that has not been parsed?"""
+    at_hand: bool
+    """Is there anything that has not been parsed?"""
 
-    def read(self, data: bytes, messages: list[str], at_most: int) -> bool:
-        """Add what came, and do as ``texts``.
-
-        Returns:
-            Is anything left at hand?
-        """
-
-    def texts(self, messages: list[str], at_most: int) -> bool:
+    def texts(self, messages: list[str], at_most: int, data: bytes = b"") -> bool:
         """Add text messages at hand that are a frame each, as long as ``messages`` holds fewer than ``at_most``.
+
+        Args:
+            messages: Where to.
+            at_most: How many it may hold.
+            data: What came; at hand from now on.
 
         Returns:
             Were there any? Where there were none the next frame is for `take`.
@@ -132,8 +129,7 @@ _NO_CLOSE_FRAME: Final = _End("The connection was cut off without a closing fram
 class WebSocketConnection:
     """An open WebSocket.
 
-    One thread calls ``wait`` and ``read``; any thread may ``write`` and ``close``. No method but ``wait`` and
-    ``write`` waits for anything.
+    One thread calls ``receive``; any thread may ``write`` and ``close``. No other method waits for anything.
 
     Attributes:
         generation: Which connection of its session this is; for the caller.
@@ -177,36 +173,37 @@ class WebSocketConnection:
         self._polled = -2  # the descriptor of the waker that `_poll` knows beside the socket's
         self._closing = False
 
-    def wait(self, timeout: float | None, waker: Waker) -> bool:
-        """Wait until there may be something to read.
+    def receive(self, timeout: float | None, waker: Waker) -> list[str] | None:
+        """Wait until something comes, and read it. For a thread that did `enter`.
+
+        Pings are answered, and a close frame too.
 
         Args:
-            timeout: Seconds, ``None`` for ever.
+            timeout: Seconds to wait, ``None`` for ever.
             waker: Ends the wait too; it is left as it is.
 
         Returns:
-            Is it worth calling ``read``? ``False``: time is up, or the waker was.
-        """
-        if self._more or self._end is not None or not self.enter():
-            return True
-        try:
-            return self._wait(timeout, waker)
-        finally:
-            self.leave()
-
-    def receive(self, timeout: float | None, waker: Waker) -> list[str] | None:
-        """Both ``wait`` and ``read``, in a third of the calls (bench p03); for a thread that did `enter`.
-
-        Returns:
-            ``None`` where there was nothing to read: time is up, or the waker was.
+            Every complete text message that has come, at most `FRAMES_AT_ONCE` or `BYTES_AT_ONCE`; ``None`` where there
+            was nothing to read: time is up, or the waker was.
 
         Raises:
-            ConnectionDroppedError, ProtocolError: As ``read``.
+            ConnectionDroppedError: The connection is over, and everything that came before was returned.
+            ProtocolError: The server sent what it must not; the connection is over.
         """
         messages: list[str] = []
         if self._end is None:
-            if not self._more and not self._closing and not self._wait(timeout, waker):
-                return None
+            if not self._more and not self._closing:
+                waker_fd = waker.fd
+                if waker_fd != self._polled or self._read_wants_write or self._controls or self._unsent:
+                    if not self._wait_closely(timeout, waker_fd):
+                        return None
+                else:  # the two descriptors that a session's thread waits for, most of the time: registered once
+                    milliseconds = None
+                    if timeout is not None:
+                        milliseconds = math.ceil(min(timeout, LONGEST_WAIT) * 1000) if timeout > 0 else 0
+                    happened = self._poll.poll(milliseconds)
+                    if not happened or (len(happened) == 1 and happened[0][0] == waker_fd):
+                        return None
             if self._closing:
                 self._end = _CLOSED_HERE
             else:
@@ -215,17 +212,8 @@ class WebSocketConnection:
             raise self._end.error()
         return messages
 
-    def _wait(self, timeout: float | None, waker: Waker) -> bool:
-        """As `wait`, by a user of the descriptor."""
-        waker_fd = waker.fileno()
-        if waker_fd != self._polled or self._read_wants_write or self._controls or self._unsent:
-            return self._wait_closely(timeout, waker_fd)
-        # The two descriptors that a session's thread waits for, most of the time: they were registered once.
-        wait = None if timeout is None else math.ceil(min(timeout, LONGEST_WAIT) * 1000) if timeout > 0 else 0
-        happened = self._poll.poll(wait)
-        return bool(happened) and (len(happened) > 1 or happened[0][0] != waker_fd)
-
     def _wait_closely(self, timeout: float | None, waker_fd: int) -> bool:
+        """Is it worth looking, whatever the wait was for?"""
         fd = self._link.fileno()
         if self._read_wants_write or self._controls or self._unsent:
             readable, writable = wait_ready((fd, waker_fd), (fd,), timeout)
@@ -237,28 +225,6 @@ class WebSocketConnection:
             self._poll.register(fd, select.POLLIN)
             self._poll.register(waker_fd, select.POLLIN)
         return fd in wait_ready((fd, waker_fd), (), timeout)[0]
-
-    def read(self) -> list[str]:
-        """Every complete text message that has come, without waiting; at most `FRAMES_AT_ONCE` or `BYTES_AT_ONCE`.
-
-        Pings are answered, and a close frame too.
-
-        Raises:
-            ConnectionDroppedError: The connection is over, and everything that came before was returned.
-            ProtocolError: The server sent what it must not; the connection is over.
-        """
-        messages: list[str] = []
-        if self._end is None:
-            if self.enter():
-                try:
-                    self._read_into(messages)
-                finally:
-                    self.leave()
-            else:
-                self._end = _CLOSED_HERE
-        if self._end is not None and not messages:
-            raise self._end.error()
-        return messages
 
     def write(self, text: str, deadline: Deadline) -> None:
         """Send one text message. Where it is not written whole in time the connection is over (``pitfalls.md`` 35).
@@ -297,7 +263,7 @@ class WebSocketConnection:
     def close(self, code: int = 1000) -> None:
         """Close it from any thread: a close frame where there is room for one, then the socket. Waits for nothing.
 
-        Whoever is in ``wait`` or ``write`` comes back at once. Idempotent. In a forked process the same as `abandon`.
+        Whoever is in ``receive`` or ``write`` comes back at once. Idempotent. In a forked process as `abandon`.
         """
         if os.getpid() != self._made_in:
             self.abandon()
@@ -342,15 +308,13 @@ class WebSocketConnection:
 
     def _read_into(self, messages: list[str]) -> None:
         self._more = self._read_wants_write = False
+        frames, link = self._frames, self._link
         parsed, size, again = 0, 0, True
-        frames = self._frames
-        at_hand = not frames.empty
         try:
             while parsed + len(messages) < FRAMES_AT_ONCE and size < BYTES_AT_ONCE:
-                if at_hand and frames.texts(messages, FRAMES_AT_ONCE - parsed):
-                    at_hand = not frames.empty
-                elif at_hand and (frame := frames.take()) is not None:
-                    at_hand = not frames.empty
+                if frames.at_hand and frames.texts(messages, FRAMES_AT_ONCE - parsed):
+                    continue
+                if frames.at_hand and (frame := frames.take()) is not None:
                     opcode, payload = frame
                     if isinstance(payload, str):
                         messages.append(payload)
@@ -359,14 +323,14 @@ class WebSocketConnection:
                     if payload is not None and self._control(opcode, payload):
                         break
                 elif again:
-                    data = self._link.recv()
+                    data = link.recv()
                     if not data:
                         self._end = _NO_CLOSE_FRAME
                         break
                     size += len(data)
-                    again = self._link.more(len(data))
-                    at_hand = frames.read(data, messages, FRAMES_AT_ONCE - parsed)
-                    if not (at_hand or again):
+                    again = len(data) >= CHUNK or (link.layered and link.more())
+                    frames.texts(messages, FRAMES_AT_ONCE - parsed, data)
+                    if not (again or frames.at_hand):
                         break
                 else:
                     break

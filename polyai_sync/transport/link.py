@@ -9,14 +9,14 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from urllib3.util.ssltransport import SSLTransport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Link", "WantRead", "WantWrite", "link"]
+__all__ = ["CHUNK", "Link", "WantRead", "WantWrite", "link"]
 
 #: Bytes asked for in one call.
 CHUNK: Final = 64 * 1024
@@ -35,9 +35,15 @@ _WANT_WRITE: Final = ssl.SSLWantWriteError
 
 
 class Link:
-    """A plain socket that never blocks."""
+    """A plain socket that never blocks.
+
+    Attributes:
+        layered: May there be `more` inside than what the socket shows?
+    """
 
     __slots__ = ("_io", "_recv", "_sock")
+
+    layered: ClassVar[bool] = False
 
     def __init__(self, sock: Any) -> None:
         self._sock = sock
@@ -86,9 +92,9 @@ class Link:
     def flush(self) -> None:
         """Write what ``send`` took and could not pass on; raises as it does."""
 
-    def more(self, received: int) -> bool:
-        """Can there be more, although the socket is not readable, or is there likely to be?"""
-        return received >= CHUNK
+    def more(self) -> bool:
+        """Can there be more, although the socket is not readable?"""
+        return False
 
     def shutdown(self) -> None:
         """End both directions, which wakes whoever polls the socket. Says nothing that TLS would."""
@@ -107,7 +113,9 @@ class _TLSLink(Link):
 
     __slots__ = ()
 
-    def more(self, received: int) -> bool:
+    layered = True
+
+    def more(self) -> bool:
         with self._io:
             return bool(self._sock.pending())
 
@@ -120,6 +128,8 @@ class _NestedLink(Link):
 
     __slots__ = ("_incoming", "_outgoing", "_tls", "_unsent")
 
+    layered = True
+
     def __init__(self, transport: SSLTransport) -> None:
         super().__init__(transport.socket)
         self._tls = transport.sslobj
@@ -128,7 +138,7 @@ class _NestedLink(Link):
         self._unsent = b""
         self._recv = self._decrypted
 
-    def more(self, received: int) -> bool:
+    def more(self) -> bool:
         return True  # a record may lie in either layer; recv says when there is none
 
     def flush(self) -> None:

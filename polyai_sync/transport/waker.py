@@ -22,16 +22,17 @@ LONGEST_WAIT = 86_400.0
 class Waker:
     """A descriptor that becomes readable when another thread says so.
 
-    One thread polls ``fileno()`` beside its socket, calls ``clear()`` when that is readable, and only then looks at
+    One thread polls ``fd`` beside its socket, calls ``clear()`` when that is readable, and only then looks at
     what there is to do: a ``wake()`` that comes later makes it readable again, so none is lost.
 
     Every method may be called from any thread, from a signal handler, and after ``close()``.
 
     Attributes:
+        fd: The descriptor to poll, or -1 after ``close()``.
         is_set: Is it readable, and has the polling thread yet to clear it?
     """
 
-    __slots__ = ("_fd", "_lock", "_pair", "is_set")
+    __slots__ = ("_lock", "_pair", "fd", "is_set")
 
     def __init__(self) -> None:
         # Reentrant: a signal handler may run while its own thread is in here.
@@ -39,17 +40,17 @@ class Waker:
         self.is_set = False
         self._pair: tuple[socket.socket, socket.socket] | None = None
         if sys.platform == "linux" and hasattr(os, "eventfd"):
-            self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)  # one descriptor instead of two
+            self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)  # one descriptor instead of two
         else:
             self._pair = socket.socketpair()
             for end in self._pair:
                 end.setblocking(False)
-            self._fd = self._pair[0].fileno()
+            self.fd = self._pair[0].fileno()
 
     def wake(self) -> None:
         """Make the descriptor readable. Until it is cleared, further calls cost no system call."""
         with self._lock:
-            if not self.is_set and self._fd >= 0:
+            if not self.is_set and self.fd >= 0:
                 self.is_set = True
                 self._write()
 
@@ -58,13 +59,9 @@ class Waker:
         if not self.is_set:
             return
         with self._lock:
-            if self.is_set and self._fd >= 0:
+            if self.is_set and self.fd >= 0:
                 self._read()
                 self.is_set = False
-
-    def fileno(self) -> int:
-        """The descriptor to poll, or -1 after ``close()``."""
-        return self._fd
 
     def close(self) -> None:
         """Give the descriptor back. Not while another thread polls it."""
@@ -77,7 +74,7 @@ class Waker:
         self._release()
 
     def _release(self) -> None:
-        fd, self._fd = self._fd, -1
+        fd, self.fd = self.fd, -1
         if self._pair:
             for end in self._pair:
                 end.close()
@@ -88,13 +85,13 @@ class Waker:
         if self._pair:
             self._pair[1].send(b"\0")
         elif sys.platform == "linux":
-            os.eventfd_write(self._fd, 1)
+            os.eventfd_write(self.fd, 1)
 
     def _read(self) -> None:
         if self._pair:
             self._pair[0].recv(16)
         elif sys.platform == "linux":
-            os.eventfd_read(self._fd)
+            os.eventfd_read(self.fd)
 
 
 def wait_readable(fds: Iterable[int], timeout: float | None) -> list[int]:

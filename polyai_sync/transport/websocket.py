@@ -163,30 +163,17 @@ class _Frames:
     Its parser takes 400 bytes, and is there only while it is in the middle of a frame (bench p05).
     """
 
-    __slots__ = ("_at", "_behind", "_data", "_limit", "_parser", "message")
+    __slots__ = ("_at", "_behind", "_data", "_limit", "_parser", "at_hand", "message")
 
     def __init__(self, data: bytes, limit: int) -> None:
         self._data = data
         self._at = 0
+        self.at_hand = bool(data)
         self._behind: bytes | bytearray = b""
         self._limit = limit
         self._parser: _Parser | None = None  # in the middle of a frame
         self.message: bytearray | None = None
         """The fragments so far of a message that has begun."""
-
-    @property
-    def empty(self) -> bool:
-        """See `Frames`."""
-        return self._at == len(self._data) and not self._behind and self._parser is None
-
-    def read(self, data: bytes, messages: list[str], at_most: int) -> bool:
-        """See `Frames`."""
-        if self._data or self._behind:
-            self.feed(data)
-        else:
-            self._data, self._at = data, 0
-        self.texts(messages, at_most)
-        return bool(self._data or self._behind) or self._parser is not None
 
     def feed(self, data: bytes) -> None:
         """Add what came."""
@@ -198,11 +185,13 @@ class _Frames:
         else:
             self._data = self._data[self._at :] + data if left else data
             self._at = 0
+        self.at_hand = True
 
     def release(self) -> None:
         """Let go of what has been parsed: an idle connection shall cost little memory."""
         if self._at == len(self._data):
             self._data, self._at = b"", 0
+        self.at_hand = bool(self._data or self._behind) or self._parser is not None
 
     def exactly(self, size: int) -> bytes:
         """For the parser: so many bytes, or `_IncompleteFrame`; a later call goes on."""
@@ -232,11 +221,15 @@ class _Frames:
         elif length + len(self.message or b"") > self._limit:
             raise RefusedFrame(TOO_LARGE, f"The server sent a message of more than {self._limit} bytes")
 
-    def texts(self, messages: list[str], at_most: int) -> bool:
+    def texts(self, messages: list[str], at_most: int, data: bytes = b"") -> bool:
         """Take whole text frames up to the first frame that is anything else; see `Frames`.
 
         Nearly every frame is one: 0.4 µs instead of the 2.5 in `take` (bench p01).
         """
+        if data and self.at_hand:
+            self.feed(data)
+        elif data:
+            self._data, self._at, self.at_hand = data, 0, True
         if self.message is not None or self._parser is not None:
             return False
         data, at, limit = self._data, self._at, self._limit
@@ -260,7 +253,11 @@ class _Frames:
             at = end
             missing -= 1
         found = at > self._at
-        self._data, self._at = (data, at) if at < size else (b"", 0)
+        if at < size:
+            self._data, self._at = data, at
+        else:
+            self._data, self._at = b"", 0
+            self.at_hand = bool(self._behind)
         return found
 
     def take(self) -> tuple[int, str | bytes | None] | None:

@@ -29,26 +29,26 @@ def waiting(request, monkeypatch):
 
 
 def test_a_wake_is_seen_until_it_is_cleared(waker, waiting):
-    assert wait_readable([waker.fileno()], 0) == []
+    assert wait_readable([waker.fd], 0) == []
     waker.wake()
     waker.wake()
-    assert wait_readable([waker.fileno()], 5) == [waker.fileno()]
-    assert wait_readable([waker.fileno()], 0) == [waker.fileno()]
+    assert wait_readable([waker.fd], 5) == [waker.fd]
+    assert wait_readable([waker.fd], 0) == [waker.fd]
     waker.clear()
     waker.clear()
-    assert wait_readable([waker.fileno()], 0) == []
+    assert wait_readable([waker.fd], 0) == []
     waker.wake()
-    assert wait_readable([waker.fileno()], 0) == [waker.fileno()]
+    assert wait_readable([waker.fd], 0) == [waker.fd]
 
 
 def test_a_wake_ends_a_wait_in_another_thread(waker, waiting):
     found = []
-    thread = threading.Thread(target=lambda: found.append(wait_readable([waker.fileno()], 20)))
+    thread = threading.Thread(target=lambda: found.append(wait_readable([waker.fd], 20)))
     started = time.monotonic()
     thread.start()
     waker.wake()
     thread.join(10)
-    assert found == [[waker.fileno()]]
+    assert found == [[waker.fd]]
     assert time.monotonic() - started < 5
 
 
@@ -65,7 +65,7 @@ def test_no_wake_is_lost_between_threads(waker):
     thread = threading.Thread(target=tell)
     thread.start()
     while seen < 5000:
-        assert wait_readable([waker.fileno()], 5), "a wake was lost"
+        assert wait_readable([waker.fd], 5), "a wake was lost"
         waker.clear()
         seen = told
     thread.join()
@@ -78,7 +78,7 @@ def test_everything_is_safe_after_close(waker):
     waker.close()
     waker.wake()
     waker.clear()
-    assert waker.fileno() == -1
+    assert waker.fd == -1
 
 
 def test_abandon_needs_no_lock(waker):
@@ -87,7 +87,7 @@ def test_abandon_needs_no_lock(waker):
     thread.start()
     thread.join(5)
     assert not thread.is_alive()
-    assert waker.fileno() == -1
+    assert waker.fd == -1
 
 
 def test_one_descriptor_on_linux():

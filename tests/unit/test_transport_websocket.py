@@ -24,6 +24,7 @@ from transport_wire import (  # noqa: F401 - some are fixtures
     no_proxies,
     read_to_end,
     read_until,
+    receive,
     until,
 )
 from transport_wire import frame as server_frame
@@ -32,7 +33,7 @@ from polyai_sync.errors import ConnectionDroppedError, ProtocolError
 from polyai_sync.transport import connection as module
 from polyai_sync.transport.deadline import Deadline
 from polyai_sync.transport.link import link
-from polyai_sync.transport.waker import Waker
+from polyai_sync.transport.waker import Waker, wait_readable
 from polyai_sync.transport.websocket import WebSocketConnection, _Frames
 
 
@@ -127,20 +128,19 @@ def test_a_masked_frame_is_understood(opened):
 def test_nothing_there_is_no_message_and_no_wait(opened):
     connection = opened(lambda peer: peer.linger())
     started = time.monotonic()
-    assert connection.read() == []
-    assert connection.read() == []
+    assert receive(connection) == []
+    assert receive(connection) is None
     assert time.monotonic() - started < 0.5
 
 
 def test_an_unfinished_frame_does_not_make_a_wait_spin(opened):
     connection = opened(sends(server_frame("hello")[:4]))
     waker = Waker()
-    until(lambda: connection.wait(0.01, waker) and connection.read() == [] and False, timeout=0.1)
+    until(lambda: receive(connection, 0.01, waker), timeout=0.1)
     started = time.monotonic()
     rounds = 0
     while time.monotonic() - started < 0.2:
-        connection.wait(0.05, waker)
-        assert connection.read() == []
+        assert not receive(connection, 0.05, waker)
         rounds += 1
     assert rounds < 10
     waker.close()
@@ -152,8 +152,7 @@ def test_a_flood_is_read_in_portions(opened):
     waker = Waker()
     portions = []
     while sum(portions) < count:
-        assert connection.wait(5, waker)
-        portions.append(len(connection.read()))
+        portions.append(len(receive(connection, 5, waker)))
     assert max(portions) <= module.FRAMES_AT_ONCE
     assert max(portions) > 20
     waker.close()
@@ -165,11 +164,9 @@ def test_what_a_portion_left_behind_needs_no_wait():
         connection = WebSocketConnection(link(ours), frames_of())
         theirs.sendall(server_frame("x") * (module.FRAMES_AT_ONCE + 10))
         waker = Waker()
-        assert connection.wait(5, waker)
-        assert len(connection.read()) == module.FRAMES_AT_ONCE
-        assert connection.wait(5, waker)  # the socket is empty; the buffer is not
-        assert len(connection.read()) == 10
-        assert not connection.wait(0, waker)
+        assert len(receive(connection, 5, waker)) == module.FRAMES_AT_ONCE
+        assert len(receive(connection, 5, waker)) == 10  # the socket is empty; the buffer was not
+        assert receive(connection, 0, waker) is None
         connection.close()
         waker.close()
 
@@ -222,7 +219,7 @@ def test_a_frame_that_must_not_be_ends_the_connection(opened, data, match, code)
     assert match in str(error)
     assert until(lambda: told) == [(CLOSE, struct.pack("!H", code))]
     with pytest.raises(ProtocolError):
-        connection.read()
+        receive(connection)
     with pytest.raises(ConnectionDroppedError):
         connection.write("x", None)
 
@@ -260,8 +257,7 @@ def test_a_ping_flood_from_a_peer_that_does_not_read_is_not_hoarded():
         waker = Waker()
         for _ in range(2000):
             theirs.sendall(server_frame(b"p" * 100, PING))
-            assert connection.wait(5, waker)
-            assert connection.read() == []
+            assert receive(connection, 5, waker) == []
         assert connection._unsent  # the peer's side is full
         assert len(connection._unsent) + sum(map(len, connection._controls)) < 4096
         connection.close()
@@ -299,7 +295,7 @@ def test_a_close_is_reported_and_answered(opened, payload, code, reason):
     assert until(lambda: told)
     for _ in range(2):
         with pytest.raises(ConnectionDroppedError) as caught:
-            connection.read()
+            receive(connection)
         assert caught.value.close_code == code
     with pytest.raises(ConnectionDroppedError) as caught:
         connection.write("too late", None)
@@ -355,9 +351,7 @@ def test_what_came_before_this_side_broke_off_is_still_read(opened):
     connection = opened(handler)
     assert read_until(connection, 1) == ["first"]
     go.set()
-    waker = Waker()
-    assert connection.wait(5, waker)
-    waker.close()
+    assert wait_readable([connection._link.fileno()], 5)
     connection._link.shutdown()  # as a failed write does; a TLS socket's own shutdown() would forget that there is TLS
     messages, error = read_to_end(connection)
     assert messages == ["last words"]
@@ -389,7 +383,7 @@ def test_abandon_says_nothing_and_gives_the_descriptor_back(opened):
     assert not thread.is_alive()
     assert len(os.listdir("/proc/self/fd")) == before - 1
     with pytest.raises(ConnectionDroppedError):
-        child.read()
+        receive(child)
     with pytest.raises(ConnectionDroppedError):
         child.write("x", Deadline.after(5))
     child.close()

@@ -21,6 +21,7 @@ from transport_wire import (  # noqa: F401 - some are fixtures
     proxy,
     read_to_end,
     read_until,
+    receive,
     until,
 )
 from transport_wire import frame as server_frame
@@ -152,8 +153,7 @@ def test_writers_and_the_reader_do_not_get_into_each_others_way(opened):
     came = []
     waker = Waker()
     while any(thread.is_alive() for thread in threads) or len(came) < sum(map(len, sent)):
-        connection.wait(0.1, waker)
-        came += connection.read()
+        came += receive(connection, 0.1, waker) or []
         assert not failures
     waker.close()
     for number in range(3):
@@ -232,13 +232,12 @@ def test_a_pong_that_found_no_room_is_sent_by_a_later_wait(pair, waker):
     except BlockingIOError:
         pass
     theirs.sendall(server_frame(b"there?", PING))
-    assert connection.wait(5, waker)
-    assert connection.read() == []
-    assert not connection.wait(0.05, waker)
+    assert receive(connection, 5, waker) == []
+    assert receive(connection, 0.05, waker) is None
     data = b""
     while len(data) < filler:
         data += theirs.recv(filler - len(data))
-    assert not connection.wait(0.05, waker)
+    assert receive(connection, 0.05, waker) is None
     assert theirs.recv(2) == bytes([0x80 | PONG, 0x80 | 6])
 
 
@@ -249,16 +248,16 @@ def test_a_wait_ends_when_its_time_is_up(opened, waker):
     connection = opened(lambda peer: peer.linger())
     read_until(connection, 1, timeout=0.1)  # TLS: the session tickets
     started = time.monotonic()
-    assert not connection.wait(0.1, waker)
+    assert receive(connection, 0.1, waker) is None
     assert 0.1 <= time.monotonic() - started < 1
 
 
 def test_a_waker_ends_a_wait(opened, waker):
     connection = opened(lambda peer: peer.linger())
     read_until(connection, 1, timeout=0.1)
-    result = in_thread(connection.wait, 20, waker)
+    result = in_thread(receive, connection, 20, waker)
     waker.wake()
-    assert result.get(timeout=5) is False
+    assert result.get(timeout=5) is None
 
 
 def test_a_message_ends_a_wait(opened, waker):
@@ -271,10 +270,9 @@ def test_a_message_ends_a_wait(opened, waker):
 
     connection = opened(handler)
     read_until(connection, 1, timeout=0.1)
-    result = in_thread(connection.wait, 20, waker)
+    result = in_thread(receive, connection, 20, waker)
     go.set()
-    assert result.get(timeout=5) is True
-    assert read_until(connection, 1) == ["hello"]
+    assert result.get(timeout=5) == ["hello"]
 
 
 def test_what_tls_holds_already_is_not_waited_for(opened, monkeypatch):
@@ -302,7 +300,7 @@ def test_close_says_so_and_is_idempotent(opened, code):
     assert told == [(CLOSE, struct.pack("!H", code)), "gone"]
     assert connection._link.fileno() == -1
     with pytest.raises(ConnectionDroppedError, match="closed on this side") as caught:
-        connection.read()
+        receive(connection)
     assert caught.value.close_code is None
     with pytest.raises(ConnectionDroppedError, match="closed on this side"):
         connection.write("x", Deadline.after(5))
@@ -311,11 +309,13 @@ def test_close_says_so_and_is_idempotent(opened, code):
 def test_close_wakes_the_thread_in_a_wait(opened, waker):
     connection = opened(lambda peer: peer.linger())
     read_until(connection, 1, timeout=0.1)
-    result = in_thread(connection.wait, 20, waker)
+    result = in_thread(receive, connection, 20, waker)
     assert until(lambda: connection._users)
     started = time.monotonic()
     connection.close()
-    assert result.get(timeout=5) is True
+    error = result.get(timeout=5)
+    assert isinstance(error, ConnectionDroppedError)
+    assert "closed on this side" in str(error)
     assert time.monotonic() - started < 1
     assert until(lambda: connection._link.fileno() == -1)
 
@@ -383,13 +383,11 @@ def test_a_read_that_has_to_write_first_is_tried_again(waker):
     ours, theirs = socket.socketpair()
     with theirs:
         connection = WebSocketConnection(Moody(ours, WantWrite()), _Frames(b"", 1000))
-        assert connection.read() == []
-        assert connection.wait(5, waker)  # there is room to write, though nothing to read
-        assert connection.read() == []
-        assert not connection.wait(0, waker)
+        assert receive(connection, 0, waker) == []
+        assert receive(connection, 5, waker) == []  # there is room to write, though nothing to read
+        assert receive(connection, 0, waker) is None
         theirs.sendall(server_frame("hello"))
-        assert connection.wait(5, waker)
-        assert connection.read() == ["hello"]
+        assert receive(connection, 5, waker) == ["hello"]
         connection.close()
 
 

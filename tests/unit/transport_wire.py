@@ -327,6 +327,19 @@ def connect(
     )
 
 
+def receive(connection: WebSocketConnection, seconds: float = 0.0, waker: Waker | None = None) -> list[str] | None:
+    """`WebSocketConnection.receive`, for a thread that uses the connection for that alone."""
+    entered = connection.enter()
+    own = waker or Waker()
+    try:
+        return connection.receive(seconds, own)
+    finally:
+        if own is not waker:
+            own.close()
+        if entered:
+            connection.leave()
+
+
 def read_until(connection: WebSocketConnection, count: int, timeout: float = 5.0) -> list[str]:
     """Read until there are so many messages."""
     messages: list[str] = []
@@ -334,8 +347,7 @@ def read_until(connection: WebSocketConnection, count: int, timeout: float = 5.0
     waker = Waker()
     try:
         while len(messages) < count and not deadline.expired():
-            connection.wait(deadline.remaining(), waker)
-            messages += connection.read()
+            messages += receive(connection, deadline.remaining() or 0.0, waker) or []
     finally:
         waker.close()
     return messages
@@ -348,11 +360,9 @@ def read_to_end(connection: WebSocketConnection, timeout: float = 5.0) -> tuple[
     waker = Waker()
     try:
         while not deadline.expired():
-            connection.wait(deadline.remaining(), waker)
-            try:
-                messages += connection.read()
-            except Exception as error:
-                return messages, error
+            messages += receive(connection, deadline.remaining() or 0.0, waker) or []
+    except Exception as error:
+        return messages, error
     finally:
         waker.close()
     raise AssertionError("the connection did not end")
