@@ -131,10 +131,11 @@ streams = st.builds(
     agent_name=maybe(texts),
     avatar_url=maybe(texts),
 )
+TOKEN_MARK = "-what tokens begin with-"  # and nothing else does, by whatever chance
 states = st.builds(
     SessionState,
     session_id=words,
-    access_token=words,
+    access_token=words.map(lambda word: TOKEN_MARK + word),
     base_url=words,
     cursor=wholes,
     capabilities=maybe(some_capabilities),
@@ -157,9 +158,7 @@ def test_what_was_written_is_read_back(state: SessionState) -> None:
     assert SessionState.from_json(text) == state
     assert SessionState.from_json(text.encode()) == state
     assert json.loads(text)["version"] == 1
-    assert state.access_token not in repr(state).replace(repr(state.session_id), "").replace(
-        repr(state.base_url), ""
-    ) or (len(state.access_token) < 10)
+    assert TOKEN_MARK not in repr(state)
 
 
 @pytest.mark.parametrize("state", [FULL, BARE], ids=["full", "bare"])
