@@ -271,14 +271,9 @@ class Engine:
 
         Deadlines that the conversation knows are met here as well, should the session's thread be busy.
         """
-        try:
-            return self._wait(predicate, deadline)
-        finally:
-            self._stay_asleep()
-
-    def _wait(self, predicate: Callable[[], bool], deadline: Deadline) -> bool:
         woken = True
-        with Sleeper(self.sleepers, self.lock) as sleeper:
+        sleeper = Sleeper(self.sleepers, self.lock)
+        try:
             while True:
                 with self.lock:
                     if predicate():
@@ -299,6 +294,11 @@ class Engine:
                         return True
                     if deadline.expired():
                         return False
+        finally:
+            if sleeper.listens:
+                sleeper.leave()
+            if self.exiting:
+                self._stay_asleep()
 
     def _until_due(self) -> float | None:
         """With the lock held: seconds to what the session's thread will not see to in time."""
@@ -327,14 +327,14 @@ class Engine:
         try:
             self._pause(seconds, until_ending=until_ending)
         finally:
-            self._stay_asleep()
+            if self.exiting:
+                self._stay_asleep()
 
     def _stay_asleep(self) -> None:
         """At the end of the interpreter: what a wait of a daemon thread raised would be printed (`pitfalls.md` 25)."""
-        if self.exiting:
-            thread = threading.current_thread()
-            if thread.daemon and thread is not self._thread:
-                threading.Event().wait()
+        thread = threading.current_thread()
+        if thread.daemon and thread is not self._thread:
+            threading.Event().wait()
 
     def stay_if_copied(self) -> None:
         """A fork copies gevent's greenlets, the session's own too; ``threading`` knows no such thread: none may end."""
@@ -343,7 +343,8 @@ class Engine:
 
     def _pause(self, seconds: float, *, until_ending: bool) -> None:
         deadline = Deadline.after(seconds)
-        with Sleeper(self.sleepers, self.lock) as sleeper:
+        sleeper = Sleeper(self.sleepers, self.lock)
+        try:
             while not deadline.expired():
                 with self.lock:
                     self.check_wanted()
@@ -355,6 +356,9 @@ class Engine:
                 self.hooks.drain()
                 if due is not None and time.monotonic() >= due:
                     self.change(lambda conversation, now: conversation.tick(now))
+        finally:
+            if sleeper.listens:
+                sleeper.leave()
 
     def close(self, timeout: float) -> None:
         """Close the connection and join the thread (not from the session's own thread, which cannot wait for itself).
@@ -412,7 +416,8 @@ class Engine:
         """With the lock held: hand over events, and queue what plugins are to be told."""
         conversation = self.conversation
         if conversation.events:
-            self.log.extend(conversation.take_events())
+            self.log.extend(conversation.events)
+            conversation.events = []
         notices = conversation.notices
         if notices.waiting:
             for hook, arguments in notices.take():

@@ -42,41 +42,40 @@ class Sleepers:
 class Sleeper:
     """One thread that waits: `listen` under the lock, where it found that it has to wait; then, without it, `sleep`.
 
-    As a context manager: wakes no more at the end of the block.
-
     Args:
         sleepers: Those of what it waits for.
         guard: The lock that guards that.
+
+    Attributes:
+        listens: Would a change wake it? Then it has to `leave` in the end.
     """
 
-    __slots__ = ("_bell", "_guard", "_listens", "_sleepers")
+    __slots__ = ("_bell", "_guard", "_sleepers", "listens")
 
     def __init__(self, sleepers: Sleepers, guard: threading.Lock) -> None:
         self._sleepers = sleepers
         self._guard = guard
         self._bell: threading.Lock | None = None
-        self._listens = False
+        self.listens = False
 
     def listen(self) -> None:
         """With the lock held: the next change ends `sleep`."""
         if self._bell is None:
             self._bell = threading.Lock()
             self._bell.acquire()
-        if not self._listens:
-            self._listens = True
+        if not self.listens:
+            self.listens = True
             self._sleepers.add(self._bell)
 
     def sleep(self, seconds: float | None) -> bool:
         """Without the lock: sleep until the next change after `listen`; ``False``: there was none in time."""
         assert self._bell is not None  # noqa: S101 - listen() goes first
         woken = self._bell.acquire(timeout=-1 if seconds is None else min(seconds, threading.TIMEOUT_MAX))
-        self._listens = not woken
+        self.listens = not woken
         return woken
 
-    def __enter__(self) -> Sleeper:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._listens and self._bell is not None:
+    def leave(self) -> None:
+        """Without the lock: wait no more."""
+        if self._bell is not None:
             with self._guard:
                 self._sleepers.discard(self._bell)

@@ -457,7 +457,8 @@ class Conversation:
         if (react := REACTIONS.get(kind)) is not None:
             react(self, event, now, old)
         elif kind in _AGENTS_WORDS:
-            self.joining.spoke()
+            if self.joining.greeting_until is not None:
+                self.joining.spoke()
             if live and not self._agent_heard:
                 self.attempts.spoke()
                 self._agent_heard = True

@@ -28,11 +28,11 @@ class Joining:
 
     __slots__ = (
         "_greeting_limit",
-        "_greeting_until",
         "_joined_since",
         "_queued_for",
         "_request",
         "_wanted",
+        "greeting_until",
         "joined",
         "times",
     )
@@ -45,7 +45,8 @@ class Joining:
         self.times = 0
         """How often the agent joined."""
         self._greeting_limit = math.inf if greeting_limit is None else greeting_limit
-        self._greeting_until: float | None = None
+        self.greeting_until: float | None = None
+        """Until when an agent that we asked to join may take to greet; ``None``: it has, or will not."""
         self._joined_since = False
 
     @property
@@ -61,7 +62,7 @@ class Joining:
     @property
     def greeting_expected(self) -> bool:
         """Has an agent that we asked to join yet to greet? A question would take the greeting for its answer."""
-        return self._greeting_until is not None
+        return self.greeting_until is not None
 
     def ask_again(self) -> None:
         """Ask, whatever was asked before; a request that is not written yet is the one."""
@@ -78,7 +79,7 @@ class Joining:
         """It will be asked as soon as it can be written; the first that the agent then says is its greeting."""
         self._queued_for = self._request
         self._request = _Request.QUEUED
-        self._greeting_until = now + self._greeting_limit
+        self.greeting_until = now + self._greeting_limit
         self._joined_since = False
 
     def writing(self) -> None:
@@ -103,8 +104,8 @@ class Joining:
         self.times += 1
         if self._request in {_Request.UNDER_WAY, _Request.IN_DOUBT}:
             self._request = _Request.RECEIVED
-        if self._greeting_until is not None:
-            self._greeting_until = now + self._greeting_limit
+        if self.greeting_until is not None:
+            self.greeting_until = now + self._greeting_limit
             self._joined_since = True
 
     def failed(self, *, before_us: bool) -> None:
@@ -113,20 +114,20 @@ class Joining:
         Args:
             before_us: It failed before this client came back to the session; it is asked afresh, once.
         """
-        self._greeting_until = None
+        self.greeting_until = None
         if before_us and self._request is _Request.RECEIVED:
             self._request = _Request.NONE
 
     def spoke(self) -> None:
         """The agent says something."""
         if self._joined_since:
-            self._greeting_until = None
+            self.greeting_until = None
 
     def due(self) -> float | None:
         """When `tick` will have something to do."""
-        return None if self._greeting_until == math.inf else self._greeting_until
+        return None if self.greeting_until == math.inf else self.greeting_until
 
     def tick(self, now: float) -> None:
         """Time has passed."""
-        if self._greeting_until is not None and now >= self._greeting_until:
-            self._greeting_until = None
+        if self.greeting_until is not None and now >= self.greeting_until:
+            self.greeting_until = None

@@ -109,7 +109,7 @@ class Scene:
 
     def user_message(self, message: Message, *, old: bool = False) -> None:
         """A user's message is settled, ours or another connection's; one whose id is known is no second message."""
-        if self._transcript.find("user", message.message_id) is not None:
+        if ("user", message.message_id) in self._transcript.by_id:
             return
         self._transcript.put(message, self._births)
         if not old:
@@ -178,7 +178,7 @@ class Scene:
     # --- what is said ---
 
     def _chunk(self, event: PolyAgentMessageChunk, now: float, old: bool) -> None:
-        place = self._transcript.find("agent", event.message_id)
+        place = self._transcript.by_id.get(("agent", event.message_id))
         if place is not None and place.message.complete:
             self._transcript.began(place, event.sequence)
             if not self._streams.knows(event.message_id):
@@ -210,13 +210,15 @@ class Scene:
         message.timestamp = event.timestamp
         message.agent_name = event.agent_name
         message.avatar_url = event.avatar_url
-        message.custom = event.custom
+        message.custom = event.custom if event.metadata.get("custom") else {}  # most have none (bench p03)
         message.client_event_id = None
         message.delivery = Delivery.DELIVERED
         message.replayed = event.replayed
         message.__class__ = Message
-        place = self._transcript.find(role, event.message_id)
-        stream = self._streams.replace(event.message_id, event.sequence) if role == "agent" else None
+        place = self._transcript.by_id.get((role, event.message_id))
+        stream = None
+        if role == "agent" and (self._streams.growing or self._streams.finished):
+            stream = self._streams.replace(event.message_id, event.sequence)
         if place is not None and place.message.complete:
             self._replaced(place, message)
             return

@@ -284,16 +284,17 @@ class Streams:
 
     Attributes:
         growing: Those that grow, in the order they began.
+        finished: The last few that are finished.
     """
 
-    __slots__ = ("_finished", "growing")
+    __slots__ = ("finished", "growing")
 
     def __init__(self, kept: Sequence[OpenStream] = ()) -> None:
         self.growing: dict[str, Stream] = {}
-        self._finished: dict[str, Stream] = {}
+        self.finished: dict[str, Stream] = {}
         for number, state in enumerate(kept, start=-len(kept)):
             stream = Stream.kept(state, born=number)  # before everything that this client meets
-            (self._finished if stream.finished else self.growing)[stream.message_id] = stream
+            (self.finished if stream.finished else self.growing)[stream.message_id] = stream
 
     def __iter__(self) -> Iterator[Stream]:
         """The streams that still grow, in the order they began."""
@@ -304,11 +305,11 @@ class Streams:
 
     def knows(self, message_id: str) -> bool:
         """Are the chunks of this one still remembered?"""
-        return message_id in self.growing or message_id in self._finished
+        return message_id in self.growing or message_id in self.finished
 
     def keep(self, cursor: int) -> tuple[OpenStream, ...]:
         """What they held when everything up to ``cursor`` had come, for a session's state; within bounds."""
-        kept = (stream.keep(cursor) for stream in (*self._finished.values(), *self.growing.values()))
+        kept = (stream.keep(cursor) for stream in (*self.finished.values(), *self.growing.values()))
         return tuple(state for state in kept if state is not None and _small(state))[-MAX_KEPT:]
 
     def follow(self, event: PolyAgentMessageChunk, *, old: bool) -> Stream | None:
@@ -356,7 +357,7 @@ class Streams:
             stream.due = now + GRACE
         if stream.finished:
             stream.finished = False
-            self._finished.pop(stream.message_id, None)
+            self.finished.pop(stream.message_id, None)
             self.growing[stream.message_id] = stream
         return stream, Growth.GREW
 
@@ -408,7 +409,7 @@ class Streams:
         """A whole message with this id came: it stands for the stream from now on, which is returned."""
         if not message_id:
             return None
-        stream = self.growing.get(message_id) or self._finished.get(message_id)
+        stream = self.growing.get(message_id) or self.finished.get(message_id)
         if stream is not None:
             stream.complete = True
             stream.replaced = -1 if sequence is None else sequence
@@ -418,15 +419,15 @@ class Streams:
     def _find(self, event: PolyAgentMessageChunk) -> Stream | None:
         if not event.message_id:
             return self.growing.get("")  # messages without an id follow one another
-        return self.growing.get(event.message_id) or self._finished.get(event.message_id)
+        return self.growing.get(event.message_id) or self.finished.get(event.message_id)
 
     def _finish(self, stream: Stream) -> None:
         stream.finished = True
         stream.due = None
         self.growing.pop(stream.message_id, None)
-        self._finished[stream.message_id] = stream
-        while len(self._finished) > MAX_FINISHED:
-            del self._finished[next(iter(self._finished))]
+        self.finished[stream.message_id] = stream
+        while len(self.finished) > MAX_FINISHED:
+            del self.finished[next(iter(self.finished))]
 
 
 def _with(known: dict[_T, None] | None, more: Iterable[_T]) -> dict[_T, None] | None:

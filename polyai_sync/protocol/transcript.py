@@ -41,16 +41,13 @@ class Transcript:
     the conversation is.
     """
 
-    __slots__ = ("_by_id", "_cached", "_places")
+    __slots__ = ("_cached", "_places", "by_id")
 
     def __init__(self) -> None:
         self._places: list[Place] = []
-        self._by_id: dict[tuple[str, str], Place] = {}
+        self.by_id: dict[tuple[str, str], Place] = {}
+        """The places of settled messages that have an id, by role and id."""
         self._cached: tuple[Message, ...] | None = None
-
-    def find(self, role: str, message_id: str) -> Place | None:
-        """The place of the message of this id, if it is settled."""
-        return self._by_id.get((role, message_id)) if message_id else None
 
     def put(self, message: Message, born: int) -> Place:
         """Put ``message`` in its place.
@@ -60,7 +57,7 @@ class Transcript:
         """
         self._cached = None
         key = message.role, message.message_id
-        known = self._by_id.get(key)
+        known = self.by_id.get(key)
         if known is not None:
             self._replace(known, message)
             return known
@@ -72,7 +69,7 @@ class Transcript:
         else:
             self._insert(place)
         if message.message_id:
-            self._by_id[key] = place
+            self.by_id[key] = place
         return place
 
     def began(self, place: Place, sequence: int | None) -> None:
@@ -85,7 +82,7 @@ class Transcript:
     def remove(self, place: Place) -> None:
         """The message is not settled after all."""
         self._cached = None
-        self._by_id.pop((place.message.role, place.message.message_id), None)
+        self.by_id.pop((place.message.role, place.message.message_id), None)
         self._take_out(place)
 
     def view(self, growing: Iterable[Message], pending: Iterable[Message]) -> tuple[Message, ...]:
