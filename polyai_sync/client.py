@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from polyai_sync.calls import UNSET, Timeout, deadline_of, total
 from polyai_sync.config import Secret, Timeouts, resolve_settings
-from polyai_sync.engine import Engine, Services, exhausted
+from polyai_sync.engine import Engine, Services
 from polyai_sync.errors import ConfigurationError, PolyAIError, SessionClosedError
 from polyai_sync.hooks import PluginInfo, RateLimit
 from polyai_sync.opening import new_correlation_id, retrying
@@ -20,6 +20,7 @@ from polyai_sync.plugin_host import PluginHost
 from polyai_sync.protocol.conversation import Conversation
 from polyai_sync.redaction import Redactor
 from polyai_sync.session import Session
+from polyai_sync.session_threads import Openers, exhausted
 from polyai_sync.state import SessionState
 from polyai_sync.transport.deadline import Deadline
 from polyai_sync.transport.dial import Dialer
@@ -104,6 +105,7 @@ class Client:
             ),
             http=transport,
             dialer=Dialer(settings, transport, websocket_options=websocket_options),
+            openers=Openers(),
         )
         self._lock = threading.Lock()
         self._engines: set[Engine] = set()
@@ -301,6 +303,7 @@ class Client:
 
     def _after_fork(self) -> None:
         self._lock = threading.Lock()
+        self._services.openers.after_fork()
         engines, self._engines = self._engines, set()
         for engine in engines:
             engine.after_fork()

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from attrs import frozen
 
-from polyai_sync.errors import ConnectionFailedError, PolyAIError, ReentrantCallError
+from polyai_sync.errors import PolyAIError, ReentrantCallError
 from polyai_sync.event_log import EventLog
 from polyai_sync.frame_writer import FrameWriter
 from polyai_sync.hook_queue import HookQueue
+from polyai_sync.session_threads import SessionThread, exhausted
 from polyai_sync.sleepers import Sleeper, Sleepers
 from polyai_sync.transport.deadline import Deadline
 from polyai_sync.transport.leash import Leash
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from polyai_sync.plugin_host import PluginHost
     from polyai_sync.protocol.conversation import Conversation
     from polyai_sync.session import Session
+    from polyai_sync.session_threads import Openers, Task
     from polyai_sync.transport.dial import Dialer, Dialled
     from polyai_sync.transport.http import HttpTransport
     from polyai_sync.transport.websocket import WebSocketConnection
@@ -50,16 +52,6 @@ class Stopped(Exception):  # noqa: N818 - it only leads out of a wait
     """The session is not wanted any longer."""
 
 
-def exhausted(what: str, error: Exception) -> ConnectionFailedError:
-    """The process has no more of what a session needs."""
-    return ConnectionFailedError(
-        f"This process is out of {what}, of which each open session takes one or two ({error})",
-        code="client.connect_failed",
-        surface="client",
-        resolution="Close sessions, or allow the process more (ulimit -n, ulimit -u, the container's limits).",
-    )
-
-
 @frozen(kw_only=True)
 class Services:
     """What the sessions of one client share."""
@@ -68,6 +60,7 @@ class Services:
     host: PluginHost
     http: HttpTransport
     dialer: Dialer
+    openers: Openers
 
 
 class Engine:
@@ -163,7 +156,7 @@ class Engine:
         self.given_up = False
         self.exiting = False
         self.forked = False
-        self._thread: threading.Thread | None = None
+        self._thread: Task | SessionThread | None = None
         self._running: int | None = None
 
     # --- for the callers ---
@@ -211,10 +204,25 @@ class Engine:
                 surface="client",
             )
 
+    def open(self, work: Callable[[], None]) -> bool:
+        """Have a thread open the session, unless it was closed meanwhile.
+
+        Returns:
+            Does one?
+
+        Raises:
+            ConnectionFailedError: There are no more threads.
+        """
+        with self.lock:
+            if self.stopped:
+                return False
+            self._thread = self.services.openers.submit(partial(self.run, work), self.thread_name)
+        return True
+
     def start(self, work: Callable[[], None]) -> bool:
         """Start the session's thread, unless the session was closed meanwhile.
 
-        The session's thread itself may do so as the last thing it does: the new one begins once it has ended.
+        What opened it may do so as the last thing it does: the thread begins once that has ended.
 
         Returns:
             Was it started?
@@ -226,7 +234,7 @@ class Engine:
             if self.stopped:
                 return False
             former = self._thread if self._running == threading.get_ident() else None
-            thread = _SessionThread(self, work, former)
+            thread = SessionThread(self, work, former)
             try:
                 thread.start()
             except RuntimeError as error:
@@ -333,7 +341,7 @@ class Engine:
     def _stay_asleep(self) -> None:
         """At the end of the interpreter: what a wait of a daemon thread raised would be printed (`pitfalls.md` 25)."""
         thread = threading.current_thread()
-        if thread.daemon and thread is not self._thread:
+        if thread.daemon and thread.ident != self._running:
             threading.Event().wait()
 
     def stay_if_copied(self) -> None:
@@ -400,6 +408,7 @@ class Engine:
         self.sleepers = Sleepers()
         self.hooks = HookQueue(self._wake)
         self.forked = self.stopped = True
+        self._thread = None
         self.writer = FrameWriter(self)
         connection, self.connection = self.connection, None
         if connection is not None:
@@ -485,27 +494,3 @@ class Engine:
         """
         if self.stopped or self.conversation.over:
             raise Stopped
-
-
-class _SessionThread(threading.Thread):
-    """A thread of a session. What it needs of the C stack to begin, it keeps: with a target it would be 0.5 KiB more.
-
-    Args:
-        engine: The session's.
-        work: What it does.
-        former: The thread that starts it; it ends first, so that two are never at work.
-    """
-
-    def __init__(self, engine: Engine, work: Callable[[], None], former: threading.Thread | None) -> None:
-        super().__init__(name=engine.thread_name, daemon=True)
-        self._job: tuple[Engine, Callable[[], None], threading.Thread | None] | None = (engine, work, former)
-
-    def run(self) -> None:
-        """See `threading.Thread`."""
-        if self._job is not None:
-            engine, work, former = self._job
-            self._job = None
-            if former is not None:
-                former.join()
-                former = None  # an idle session shall not keep it
-            engine.run(work)

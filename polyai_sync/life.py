@@ -57,7 +57,7 @@ class Life:
         self._left = left
 
     def live(self) -> None:
-        """The work of the first thread, until the session is ready. Its last act is to start the one that goes on."""
+        """The work of the thread that opens it, until it is ready. The last act is to start the one that goes on."""
         self._run(self._begin)
 
     def serve(self) -> None:
@@ -101,6 +101,7 @@ class Life:
             try:
                 return self._engine.start(self.serve)
             except ConnectionFailedError:  # no more threads: then it is this one
+                self._engine.services.openers.let_go()
                 self._engine.settle()
         return self._serve()
 

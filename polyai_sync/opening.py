@@ -10,7 +10,6 @@ import uuid
 from typing import TYPE_CHECKING, TypeVar
 
 from polyai_sync.config import Secret
-from polyai_sync.engine import exhausted
 from polyai_sync.errors import AuthenticationError, ConnectionFailedError, PolyAIError
 
 if TYPE_CHECKING:
@@ -65,26 +64,16 @@ def retrying(
 
 
 class _Predial:
-    """Dials the socket's connection while the REST calls are under way. Nothing secret is sent on it.
-
-    Its thread stays until it is dismissed. What thread begins next would get its stack from the C library, with all
-    that was ever written to: that shall be the next one that dials, and not one that waits for years (bench p05).
-    """
+    """Dials the socket's connection while the REST calls are under way. Nothing secret is sent on it."""
 
     def __init__(self, engine: Engine, deadline: Deadline) -> None:
         self._engine = engine
         self._deadline = deadline
         self._lock = threading.Lock()
-        self._done = threading.Event()
-        self._dismissed = threading.Event()
         self._dialled: Dialled | None = None
         self._error: PolyAIError | None = None
         self._unwanted = False
-        self._thread = threading.Thread(target=self._run, name="polyai-dial", daemon=True)
-        try:
-            self._thread.start()
-        except RuntimeError as error:
-            raise exhausted("threads", error) from error
+        self._task = engine.services.openers.submit(self._dial, "polyai-dial")
 
     def take(self, deadline: Deadline) -> Dialled | None:
         """The connection, or ``None`` where it has gone stale meanwhile.
@@ -92,7 +81,7 @@ class _Predial:
         Raises:
             ConnectionFailedError: It could not be opened, or not in time.
         """
-        done = self._done.wait(deadline.remaining())
+        done = self._task.join(deadline.remaining())
         with self._lock:
             dialled, self._dialled = self._dialled, None
             error, self._error = self._error, None
@@ -106,23 +95,12 @@ class _Predial:
         return dialled
 
     def dismiss(self) -> None:
-        """Nobody will take it. The thread has ended then, unless it is still at its work."""
+        """Nobody will take it."""
         with self._lock:
             self._unwanted = True
             dialled, self._dialled = self._dialled, None
         if dialled is not None:
             dialled.close()
-        self._dismissed.set()
-        if self._done.is_set():
-            self._thread.join()
-
-    def _run(self) -> None:
-        try:
-            self._dial()
-        finally:
-            self._done.set()
-            self._dismissed.wait()
-            self._engine.stay_if_copied()
 
     def _dial(self) -> None:
         try:
@@ -142,7 +120,7 @@ class _Predial:
 class Opening:
     """Opens a session the first time: creates it unless it is resumed, and connects. On the session's own thread.
 
-    As a context manager: at the end of the block the thread that helped has ended.
+    As a context manager: a connection that nobody took is closed at the end of the block.
 
     Args:
         engine: The session's.

@@ -448,7 +448,7 @@ class Session:
     # --- starting, for Client ---
 
     def _open(self, *, greeting: bool, deadline: Deadline, phases: bool) -> None:
-        """Start the thread, and wait until the session is ready (and the agent has greeted).
+        """Have it opened, and wait until the session is ready (and the agent has greeted).
 
         Args:
             greeting: Wait for the greeting as well, at most ``Timeouts.greeting``.
@@ -458,7 +458,7 @@ class Session:
         engine = self._engine
         arrival = Arrival(self, engine)
         try:
-            engine.start(self._life.live)
+            engine.open(self._life.live)
         except PolyAIError as error:
             engine.report(error)
             self._life.leave()

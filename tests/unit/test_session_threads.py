@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from fault_kit import Bench, Caller, check_nothing_doubled, come_back, said, started, within
 
-from polyai_sync import PolyAIError, SessionEndedError, SessionStatus
+from polyai_sync import PolyAIError, SessionEndedError, SessionStatus, hookimpl
 from polyai_sync.emulator import EchoAgent
 from polyai_sync.messages import EndReason
 from polyai_sync.testing import wait_until
@@ -158,3 +158,70 @@ def test_what_opened_a_session_has_ended_when_it_is_open(bench: Bench) -> None:
         assert thread.name == f"polyai-{session.session_id[:8]}"
         session.close()
         assert not thread.is_alive()
+
+
+class Holding:
+    """A plugin that keeps the first session from being opened, until it is told to let go."""
+
+    def __init__(self) -> None:
+        self.holds = threading.Event()
+        self.let_go = threading.Event()
+
+    @hookimpl
+    def on_request(self, operation: str) -> None:
+        if not self.holds.is_set():
+            self.holds.set()
+            assert self.let_go.wait(20)
+
+
+def opening_threads() -> list[threading.Thread]:
+    """Those that belong to no open session."""
+    names = ("polyai-connecti", "polyai-dial", "polyai-opener")
+    return [one for one in threading.enumerate() if one.name in names]
+
+
+def test_threads_that_open_sessions_stay_until_the_last_is_open(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = Holding()
+    client = bench.client(plugins=[held])
+    begun: list[str] = []
+    begin = threading.Thread.start
+
+    def start(thread: threading.Thread) -> None:
+        begun.append(thread.name)
+        begin(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    first = Caller(client.start_session)
+    assert held.holds.wait(10)
+    sessions = [client.start_session() for _ in range(5)]
+    assert 3 <= len([name for name in begun if name in ("polyai-connecti", "polyai-dial")]) <= 4
+    assert [begun.count(f"polyai-{session.session_id[:8]}") for session in sessions] == [1] * 5
+    assert len(opening_threads()) == len([name for name in begun if name in ("polyai-connecti", "polyai-dial")])
+    held.let_go.set()
+    assert first.result(10).next_message().text == "Hello!"
+    assert opening_threads() == []
+
+
+def test_close_ends_what_a_thread_does_that_another_session_needs_next(bench: Bench) -> None:
+    held = Holding()
+    client = bench.client(plugins=[held])
+    first = Caller(client.start_session)
+    assert held.holds.wait(10)
+    with within(5):
+        for _ in range(5):
+            client.start_session().close()
+    assert len(opening_threads()) <= 4
+    held.let_go.set()
+    first.result(10).close()
+    assert opening_threads() == []
+
+
+def test_client_closed_while_many_open_keeps_no_thread(bench: Bench) -> None:
+    client = bench.client(plugins=[])
+    callers = [Caller(client.start_session) for _ in range(8)]
+    wait_until(lambda: client._engines != set())
+    client.close()
+    for caller in callers:
+        caller.join(10)
+        assert not caller.is_alive()
+    wait_until(lambda: opening_threads() == [])
