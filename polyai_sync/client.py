@@ -163,7 +163,6 @@ class Client:
             ),
             streaming=self._services.settings.streaming if streaming is None else streaming,
             state=None,
-            deadline=deadline,
         )
         session._open(greeting=join and greeting, deadline=deadline, phases=timeout is UNSET)
         return session
@@ -213,7 +212,6 @@ class Client:
             ),
             streaming=state.streaming,
             state=state,
-            deadline=deadline,
         )
         session._open(greeting=False, deadline=deadline, phases=timeout is UNSET)
         return session
@@ -266,9 +264,7 @@ class Client:
 
     # --- inside ---
 
-    def _session(
-        self, conversation: Conversation, *, streaming: bool, state: SessionState | None, deadline: Deadline
-    ) -> Session:
+    def _session(self, conversation: Conversation, *, streaming: bool, state: SessionState | None) -> Session:
         with self._lock:
             if self._closed:
                 raise SessionClosedError("The client is closed; make another one", surface="client", resolution="")
@@ -279,7 +275,6 @@ class Client:
                     streaming=streaming,
                     identity=(state.session_id, Secret(state.access_token)) if state else None,
                     created_at=state.created_at if state else None,
-                    deadline=deadline,
                     left=self._forget,
                 )
             except OSError as error:

@@ -141,7 +141,7 @@ class Engine:
         self.identity = identity
         self.lock = threading.Lock()
         self.sleepers = Sleepers()
-        self.hooks = HookQueue(self._wake)
+        self.hooks = HookQueue(self)
         self.waker = Waker()
         self.connection: WebSocketConnection | None = None
         self.settled = False
@@ -379,7 +379,7 @@ class Engine:
             connection, dialled = self.connection, self.dialled
             self.commit()
             self.sleepers.wake()
-        self._wake()
+        self.wake()
         self.leash.pull()
         if dialled is not None and connection is None:
             dialled.cut()
@@ -406,7 +406,7 @@ class Engine:
         """In the child: there is no thread, nobody lets go of a lock that was held, and the socket is the parent's."""
         self.lock = threading.Lock()
         self.sleepers = Sleepers()
-        self.hooks = HookQueue(self._wake)
+        self.hooks = HookQueue(self)
         self.forked = self.stopped = True
         self._thread = None
         self.writer = FrameWriter(self)
@@ -466,7 +466,7 @@ class Engine:
         self.writer.flush()
         self.hooks.drain()
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
         """Have the session's thread look again, whatever it waits for."""
         self.waker.wake()
         with self.lock:

@@ -21,6 +21,8 @@ class FrameWriter:
         busy: Some thread writes, or keeps back what waits. Guarded by the engine's lock.
     """
 
+    __slots__ = ("_engine", "busy")
+
     def __init__(self, engine: Engine) -> None:
         self.busy = False
         self._engine = engine

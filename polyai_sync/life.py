@@ -44,35 +44,37 @@ class Life:
 
     Args:
         engine: The session's.
-        deadline: Until when a start or resume may try again.
         left: Called when the thread has nothing left to do.
     """
 
-    __slots__ = ("_connector", "_deadline", "_engine", "_left")
+    __slots__ = ("_connector", "_engine", "_left")
 
-    def __init__(self, engine: Engine, deadline: Deadline, left: Callable[[Engine], None]) -> None:
+    def __init__(self, engine: Engine, left: Callable[[Engine], None]) -> None:
         self._engine = engine
         self._connector = Connector(engine)
-        self._deadline = deadline
         self._left = left
 
-    def live(self) -> None:
-        """The work of the thread that opens it, until it is ready. The last act is to start the one that goes on."""
-        self._run(self._begin)
+    def live(self, deadline: Deadline) -> None:
+        """The work of the thread that opens it, until it is ready. The last act is to start the one that goes on.
+
+        Args:
+            deadline: Until when a start or resume may try again.
+        """
+        self._run(partial(Life._begin, deadline=deadline))
 
     def serve(self) -> None:
         """The work of the thread that goes on, to the end."""
         self._engine.settle()
-        self._run(self._serve)
+        self._run(Life._serve)
 
     def revive(self) -> None:
         """The work of the thread of a session that was given up: one more try, to end it."""
-        self._run(self._revived)
+        self._run(Life._revived)
 
-    def _run(self, work: Callable[[], bool]) -> None:
+    def _run(self, work: Callable[[Life], bool]) -> None:
         goes_on = False
         try:
-            goes_on = work()
+            goes_on = work(self)
         except Stopped:
             pass
         except BaseException as error:
@@ -84,9 +86,9 @@ class Life:
                 self.leave()
             self._engine.stay_if_copied()
 
-    def _begin(self) -> bool:
+    def _begin(self, deadline: Deadline) -> bool:
         """Open the session; returns whether another thread goes on with it."""
-        with Opening(self._engine, self._connector, self._deadline) as opening:
+        with Opening(self._engine, self._connector, deadline) as opening:
             try:
                 opening.open()
             except PolyAIError as error:
@@ -342,7 +344,7 @@ class _Mask:
 
     def __init__(self, *secrets: Secret | None) -> None:
         tokens = [secret.reveal() for secret in secrets if secret is not None]
-        self._tokens = [token for token in tokens if len(token) >= SHORTEST]
+        self._tokens = tuple(token for token in tokens if len(token) >= SHORTEST)
 
     def hide(self, frames: list[str]) -> list[str]:
         """The frames without tokens."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from datetime import datetime, timezone
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from polyai_sync.arrival import Arrival
@@ -65,14 +66,13 @@ class Session:
         streaming: bool,
         identity: tuple[str, Secret] | None,
         created_at: datetime | None,
-        deadline: Deadline,
         left: Callable[[Engine], None],
     ) -> None:
         self._timeouts = services.settings.timeouts
         self._base_url = services.settings.base_url
         self._created_at = created_at or datetime.now(timezone.utc)
         self._engine = Engine(services, conversation, self, streaming=streaming, identity=identity)
-        self._life = Life(self._engine, deadline, left)
+        self._life = Life(self._engine, left)
 
     def __repr__(self) -> str:
         return f"<Session {self.session_id or '(new)'} {self.status}>"
@@ -458,7 +458,7 @@ class Session:
         engine = self._engine
         arrival = Arrival(self, engine)
         try:
-            engine.open(self._life.live)
+            engine.open(partial(self._life.live, deadline))
         except PolyAIError as error:
             engine.report(error)
             self._life.leave()

@@ -65,6 +65,33 @@ class Conversation:
         history: Of a resumed session: rebuild what was before ``state`` from the server's journal.
     """
 
+    __slots__ = (
+        "_agent_heard",
+        "_fresh",
+        "_liveness",
+        "_old_streams",
+        "_old_until",
+        "_outbox",
+        "_replay",
+        "capabilities",
+        "closed",
+        "connection",
+        "deliveries",
+        "end_error",
+        "end_reason",
+        "end_request",
+        "events",
+        "failure",
+        "joining",
+        "ledger",
+        "lines",
+        "notices",
+        "over",
+        "scene",
+        "sending",
+        "started",
+    )
+
     def __init__(
         self,
         *,
