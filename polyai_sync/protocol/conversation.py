@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Final
 from polyai_sync.catalog import make_error
 from polyai_sync.errors import AuthenticationError, PolyAIError, ProtocolError, SessionNotFoundError
 from polyai_sync.events import Heartbeat, LiveAgentMessage, PolyAgentMessage, PolyAgentMessageChunk, SessionStart
-from polyai_sync.hooks import RateLimit
 from polyai_sync.messages import Capabilities, EndReason, Message, SessionStatus
 from polyai_sync.protocol.codec import decode, decode_alike
 from polyai_sync.protocol.connection import Connection
@@ -126,7 +125,7 @@ class Conversation:
         self.scene = Scene(self.notices, self.lines, state, history=history)
         self.joining = Joining(wanted=join, joined=state.joined if state else False, greeting_limit=greeting_limit)
         self.deliveries = Deliveries(receipt_limit)
-        self.sending = Sending(self.deliveries, self.lines, self.notices, self.report)
+        self.sending = Sending(self.deliveries, self.lines, self.notices)
         self.end_request = EndRequest()
         self._liveness, self._replay = Liveness(), Replay()
         self._outbox = Outbox(
@@ -497,13 +496,7 @@ class Conversation:
 
     def report(self, error: PolyAIError) -> None:
         """An error was met; each is told once."""
-        if error.reported:
-            return
-        error.reported = True
-        self.notices.tell("on_error", error)
-        if error.status == 429:
-            limit = RateLimit(surface=error.surface, retry_after=error.retry_after, certain=True, error=error)
-            self.notices.tell("on_rate_limit", limit)
+        self.notices.report(error)
 
     def fail(self, waiter: Waiter, error: PolyAIError) -> None:
         """A call that waits is ended by ``error``."""

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from polyai_sync.hooks import RateLimit
+
+if TYPE_CHECKING:
+    from polyai_sync.errors import PolyAIError
 
 __all__ = ["Notices", "Occurrence"]
 
@@ -31,6 +36,16 @@ class Notices:
         """Plugins are to be told, whatever they said of listening."""
         self.position += 1
         self.waiting.append((hook, arguments))
+
+    def report(self, error: PolyAIError) -> None:
+        """An error was met; each is told once."""
+        if error.reported:
+            return
+        error.reported = True
+        self.tell("on_error", error)
+        if error.status == 429:
+            limit = RateLimit(surface=error.surface, retry_after=error.retry_after, certain=True, error=error)
+            self.tell("on_rate_limit", limit)
 
     def take(self) -> list[Occurrence]:
         """Those not taken before."""

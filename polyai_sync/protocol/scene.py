@@ -112,9 +112,9 @@ class Scene:
 
     def user_message(self, message: Message, *, old: bool = False) -> None:
         """A user's message is settled, ours or another connection's; one whose id is known is no second message."""
-        if ("user", message.message_id) in self._transcript.by_id:
+        if self._transcript.find("user", message.message_id) is not None:
             return
-        self._transcript.put(message, self._births)
+        self._transcript.add(message, self._births)
         if not old:
             self._notices.tell("on_message", message)
 
@@ -124,9 +124,7 @@ class Scene:
         if sequence is None:
             return
         for born, message in self.inbox.take_behind(sequence):
-            if turn.concerns(born, message.sequence):
-                turn.message(message, born, self._notices.position, now)
-            else:
+            if not turn.message(message, born, self._notices.position, now):
                 self.inbox.put(born, message)
         for stream in self._streams:
             self._grows(stream, now)
@@ -181,7 +179,7 @@ class Scene:
     # --- what is said ---
 
     def _chunk(self, event: PolyAgentMessageChunk, now: float, old: bool) -> None:
-        place = self._transcript.by_id.get(("agent", event.message_id))
+        place = self._transcript.find("agent", event.message_id)
         if place is not None and place.message.complete:
             self._transcript.began(place, event.sequence)
             if not self._streams.knows(event.message_id):
@@ -218,7 +216,7 @@ class Scene:
         message.delivery = Delivery.DELIVERED
         message.replayed = event.replayed
         message.__class__ = Message
-        place = self._transcript.by_id.get((role, event.message_id))
+        place = self._transcript.find(role, event.message_id)
         stream = None
         if role == "agent" and (self._streams.growing or self._streams.finished):
             stream = self._streams.replace(event.message_id, event.sequence)
@@ -234,6 +232,10 @@ class Scene:
                 message = evolve(message, sequence=stream.sequence)
         if role == "agent" and self._streams.growing:
             self._overtake(born, now)
+        if place is None:
+            self._transcript.add(message, born)
+        else:
+            message = self._transcript.put(message, born).message
         self._settled(message, born, now, old=old)
 
     def _grows(self, stream: Stream, now: float) -> None:
@@ -255,19 +257,19 @@ class Scene:
             turn.cut_short(message, stream.born, now)
 
     def _finished(self, stream: Stream, now: float) -> None:
-        self._settled(stream.message(), stream.born, now, old=stream.old)
+        message = self._transcript.put(stream.message(), stream.born).message
+        self._settled(message, stream.born, now, old=stream.old)
 
     def _settled(self, message: Message, born: int, now: float, *, old: bool) -> None:
         """A message of an agent is finished: complete, or as far as it will come."""
-        message = self._transcript.put(message, born).message
         if old:
             return
         if message.complete and "on_message" not in self._notices.unheard:  # looked at here too: the event path
             self._notices.tell("on_message", message)
         turn = self._lines.active
-        if turn is not None and turn.concerns(born, message.sequence):
-            turn.message(message, born, self._notices.position, now)
-        elif message.complete:
+        if turn is not None and turn.message(message, born, self._notices.position, now):
+            return
+        if message.complete:
             self.inbox.put(born, message)
 
     def _replaced(self, place: Place, message: Message) -> None:

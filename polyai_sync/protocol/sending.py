@@ -14,7 +14,7 @@ from polyai_sync.protocol.codec import encode
 from polyai_sync.protocol.deliveries import Progress, Sent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from polyai_sync.protocol.deliveries import Deliveries
     from polyai_sync.protocol.lines import Lines
@@ -35,20 +35,16 @@ class Sending:
         deliveries: The messages without a receipt.
         lines: Who waits for an answer.
         notices: Where plugins' news go.
-        report: Told of each error.
     """
 
-    __slots__ = ("_deliveries", "_lines", "_notices", "_report", "questions")
+    __slots__ = ("_deliveries", "_lines", "_notices", "questions")
 
-    def __init__(
-        self, deliveries: Deliveries, lines: Lines, notices: Notices, report: Callable[[PolyAIError], None]
-    ) -> None:
+    def __init__(self, deliveries: Deliveries, lines: Lines, notices: Notices) -> None:
         self.questions: list[Sent] = []
         """Messages proved not received, of which a policy has to say whether they are sent again."""
         self._deliveries = deliveries
         self._lines = lines
         self._notices = notices
-        self._report = report
 
     def message(self, text: str, custom: Mapping[str, str], client_event_id: str, limit: int) -> Sent:
         """Make a message ready to be sent.
@@ -152,7 +148,7 @@ class Sending:
             return error
         self._forget_question(sent)
         message = self._deliveries.fail(sent, error)
-        self._report(error)
+        self._notices.report(error)
         self._notices.insist("on_delivery", message)
         if (turn := self._lines.active) is not None and turn.sent is sent:
             turn.fail(error, self._notices.position)

@@ -6,10 +6,11 @@ other call that waits. Both are told what happens by the conversation and keep t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from polyai_sync.errors import DeliveryError, PolyAIError, ReplyTimeoutError
 from polyai_sync.messages import Handoff, Message, Reply
+from polyai_sync.protocol.drafts import draft_of
 from polyai_sync.protocol.ending import fresh
 from polyai_sync.protocol.flow import Flow
 from polyai_sync.protocol.times import earliest
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from polyai_sync.protocol.deliveries import Sent
 
 __all__ = ["Turn", "Waiter"]
+
+_new: Final = object.__new__
+_ReplyDraft: Final = draft_of(Reply)
 
 HANDOFF_QUIET: Final = 1.0
 """Seconds without a message after which a handoff ends a turn."""
@@ -173,8 +177,12 @@ class Turn(Waiter):
         self._collected[born] = message
         self._cut_short[born] = now + LINGER
 
-    def message(self, message: Message, born: int, position: int, now: float) -> None:
-        """A message of this turn is finished."""
+    def message(self, message: Message, born: int, position: int, now: float) -> bool:
+        """A message is finished; is it part of the answer?"""
+        sequence, place = message.sequence, self._place
+        behind = self.received and sequence is not None and place is not None and sequence > place  # as nearly always
+        if not behind and not self.concerns(born, sequence):
+            return False
         self._open.discard(born)
         self._cut_short.pop(born, None)
         self._collected[born] = message
@@ -183,6 +191,7 @@ class Turn(Waiter):
             self._finish(position)
         elif self._flow is not None:
             self._flow.finish(born, message.text)
+        return True
 
     def replaced(self, message: Message, born: int) -> None:
         """A message that was finished has another text now."""
@@ -259,7 +268,12 @@ class Turn(Waiter):
                 flow.leave_out(born)  # what comes of these is a message of its own
             for born, message in collected.items():
                 flow.finish(born, message.text)
-        self.reply = Reply(messages=tuple(collected.values()), handoff=self._handoff, ended=ended)
+        reply: Any = _new(_ReplyDraft)
+        reply.messages = tuple(collected.values())
+        reply.handoff = self._handoff
+        reply.ended = ended
+        reply.__class__ = Reply
+        self.reply = reply
         self.active = self.received = False
         self.done = True
         self.done_at = position
