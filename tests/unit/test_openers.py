@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
 import threading
 import weakref
 from typing import TYPE_CHECKING
@@ -12,12 +13,13 @@ from typing import TYPE_CHECKING
 import pytest
 from fault_kit import Caller
 
-from polyai_sync import ConnectionFailedError
+from polyai_sync import ConnectionFailedError, session_threads
 from polyai_sync.session_threads import Openers, Task
 from polyai_sync.testing import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import FrameType
 
 
 class Work:
@@ -226,6 +228,47 @@ def test_storm_leaves_nothing(pool: Pool) -> None:
     for caller in [Caller(open_many) for _ in range(4)]:
         caller.result(30)
     assert {one for one in threading.enumerate() if one not in before and one.name.startswith("polyai-")} == set()
+
+
+class Interrupted(BaseException):
+    """What Ctrl-C raises, by another name."""
+
+
+@pytest.mark.parametrize("parked", [False, True])
+def test_submit_interrupted_at_any_step_loses_no_thread(parked: bool, pool: Pool) -> None:
+    step, through = 0, False
+    while not through:
+        step += 1
+        first, first_task = pool.begin()
+        if parked:
+            helper, helper_task = pool.begin()
+            helper.end()
+            assert helper_task.join(10)
+        left = step
+
+        def interrupt(frame: FrameType, event: str, _: object) -> None:
+            nonlocal left
+            if event in ("call", "return", "c_return") and frame.f_code.co_filename == session_threads.__file__:
+                left -= 1
+                if not left:
+                    sys.setprofile(None)
+                    raise Interrupted
+
+        sys.setprofile(interrupt)
+        try:
+            pool.openers.submit(lambda: None, "interrupted")
+            through = True
+        except Interrupted:
+            pass
+        finally:
+            sys.setprofile(None)
+        # On another thread, so that a lock which is held for ever is a failure and not a hang.
+        next_task = Caller(pool.openers.submit, lambda: None, "next").result(10)
+        assert next_task.join(10), step
+        first.end()
+        assert first_task.join(10), step
+        wait_until(lambda: not any(isinstance(one, session_threads._Opener) for one in threading.enumerate()))
+    assert step > 5
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
