@@ -1,7 +1,7 @@
 """The bytes of one open connection, written and read by several threads.
 
-Reads and writes of one TLS connection must never overlap (``pitfalls.md`` 20), and none of them may block: one lock is
-held around each system call, and waiting for the socket happens outside it.
+None of them may block: waiting for the socket happens elsewhere. Reads and writes of one TLS connection must never
+overlap (``pitfalls.md`` 20): a lock is held around each.
 """
 
 from __future__ import annotations
@@ -41,14 +41,13 @@ class Link:
         layered: May there be `more` inside than what the socket shows?
     """
 
-    __slots__ = ("_io", "_recv", "_sock")
+    __slots__ = ("_recv", "_sock")
 
     layered: ClassVar[bool] = False
 
     def __init__(self, sock: Any) -> None:
         self._sock = sock
         self._recv: Callable[[int], bytes] = sock.recv
-        self._io = threading.Lock()
         sock.settimeout(0)
 
     def fileno(self) -> int:
@@ -63,13 +62,12 @@ class Link:
             WantWrite: TLS has to write first.
             OSError: The connection is broken.
         """
-        with self._io:
-            try:
-                return self._recv(CHUNK)
-            except (BlockingIOError, InterruptedError, _WANT_READ):
-                pass
-            except _WANT_WRITE:
-                raise WantWrite from None
+        try:
+            return self._recv(CHUNK)
+        except (BlockingIOError, InterruptedError, _WANT_READ):
+            pass
+        except _WANT_WRITE:
+            raise WantWrite from None
         raise WantRead
 
     def send(self, data: memoryview) -> int:
@@ -80,13 +78,12 @@ class Link:
             WantRead: TLS has to read first.
             OSError: The connection is broken.
         """
-        with self._io:
-            try:
-                return self._send(data)
-            except (BlockingIOError, InterruptedError, _WANT_WRITE):
-                pass
-            except _WANT_READ:
-                raise WantRead from None
+        try:
+            return self._send(data)
+        except (BlockingIOError, InterruptedError, _WANT_WRITE):
+            pass
+        except _WANT_READ:
+            raise WantRead from None
         raise WantWrite
 
     def flush(self) -> None:
@@ -111,24 +108,34 @@ class Link:
 class _TLSLink(Link):
     """A TLS connection."""
 
-    __slots__ = ()
+    __slots__ = ("_io",)
 
     layered = True
+
+    def __init__(self, sock: Any) -> None:
+        super().__init__(sock)
+        self._io = threading.Lock()
+
+    def recv(self) -> bytes:
+        with self._io:
+            return super().recv()
+
+    def send(self, data: memoryview) -> int:
+        with self._io:
+            return super().send(data)
 
     def more(self) -> bool:
         with self._io:
             return bool(self._sock.pending())
 
 
-class _NestedLink(Link):
+class _NestedLink(_TLSLink):
     """TLS inside the TLS of a proxy.
 
     urllib3's own transport loses data when its socket has no room, so only its parts are used.
     """
 
     __slots__ = ("_incoming", "_outgoing", "_tls", "_unsent")
-
-    layered = True
 
     def __init__(self, transport: SSLTransport) -> None:
         super().__init__(transport.socket)
