@@ -71,6 +71,9 @@ class Scene:
             for text in ("one two three four", "again, please"):
                 assert session.ask(text).text.startswith(f"You said: {text}")
             bench.faults.clear()
+            if case.fault == "stream.replaced_by_whole":  # right behind the answers
+                wait_until(lambda: str(bench.peer.transcript).count("(as corrected)") == self.fault.fired)
+                wait_until(lambda: said(session) == bench.peer.transcript)
             if case.scene != "start" or case.connections == 0:
                 assert self.fault.fired or case.fault.startswith(("history.none", "wire.heartbeat", "stream.repeated"))
             assert bench.codes == self.codes
