@@ -11,7 +11,7 @@ from polyai_sync.errors import ConversationNotFoundError, PolyAIError, ReplyTime
 from polyai_sync.protocol.turns import Turn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from types import TracebackType
 
     from polyai_sync.messages import Reply
@@ -91,7 +91,7 @@ class Question:
         """
         while True:
             try:
-                self.wait_until(lambda: None)
+                self._engine.wait(self._answered, self._deadline)
             except BaseException:
                 self.leave()
                 raise
@@ -100,12 +100,10 @@ class Question:
             self.leave()
             self.try_again()
 
-    def wait_until(self, also: Callable[[], object]) -> None:
-        """Wait until the turn is done, or ``also()`` holds under the lock."""
-        turn, engine = self.turn, self._engine
-        engine.wait(lambda: (turn.done and engine.published >= turn.done_at) or bool(also()), self._deadline)
-        if not turn.done and not also() and self._deadline.expired():
-            engine.change(lambda conversation, now: conversation.tick(now))
+    def wait_for_text(self) -> None:
+        """Wait until the turn is done, or there is text to yield."""
+        pieces = self.turn.pieces
+        self._engine.wait(lambda: bool(pieces) or self._answered(), self._deadline)
 
     def try_again(self) -> None:
         """The turn failed: ask the policies, wait, and ask the question again.
@@ -133,6 +131,11 @@ class Question:
         self._custom.pop("client_event_id", None)  # another try is another message
         self.turn = self._new_turn()
         self.ask()
+
+    def _answered(self) -> bool:
+        """With the lock held: is the turn done, and were the hooks told of it?"""
+        turn = self.turn
+        return turn.done and self._engine.published >= turn.done_at
 
     def leave(self) -> None:
         """Give the turn up."""
@@ -191,7 +194,7 @@ class ReplyStream:
             pieces = turn.pieces
             try:
                 self._engine.check_may_block("ReplyStream")
-                question.wait_until(pieces.__len__)
+                question.wait_for_text()
             except BaseException:
                 self.close()
                 raise
