@@ -194,7 +194,8 @@ class WebSocketConnection:
         if self._end is None:
             if not self._more and not self._closing:
                 waker_fd = waker.fd
-                if waker_fd != self._polled or self._read_wants_write or self._controls or self._unsent:
+                stuck = (self._unsent or self._controls) and self._stuck()
+                if stuck or waker_fd != self._polled or self._read_wants_write:
                     if not self._wait_closely(timeout, waker_fd):
                         return None
                 else:  # the two descriptors that a session's thread waits for, most of the time: registered once
@@ -212,10 +213,14 @@ class WebSocketConnection:
             raise self._end.error()
         return messages
 
+    def _stuck(self) -> bool:
+        """Is there something to write, and nobody at it? A writer sees to it all: no business of a reader."""
+        return bool(self._controls or self._unsent) and not self._write_lock.locked()
+
     def _wait_closely(self, timeout: float | None, waker_fd: int) -> bool:
         """Is it worth looking, whatever the wait was for?"""
         fd = self._link.fileno()
-        if self._read_wants_write or self._controls or self._unsent:
+        if self._read_wants_write or self._stuck():
             readable, writable = wait_ready((fd, waker_fd), (fd,), timeout)
             if writable:
                 self._flush_controls()

@@ -379,6 +379,41 @@ class Moody(Link):
         return super().send(data)
 
 
+class Slow(Link):
+    """A link whose writes are under way until a test lets them go on."""
+
+    def __init__(self, sock):
+        super().__init__(sock)
+        self.begun, self.go_on = threading.Event(), threading.Event()
+
+    def send(self, data):
+        self.begun.set()
+        self.go_on.wait(20)
+        return super().send(data)
+
+
+def test_a_thread_that_waits_leaves_a_write_to_the_writer(waker):
+    ours, theirs = socket.socketpair()
+    with theirs:
+        slow = Slow(ours)
+        connection = WebSocketConnection(slow, _Frames(b"", 1000))
+        assert receive(connection, 0, waker) == []
+        result = in_thread(connection.write, "hello", Deadline.after(20))
+        assert slow.begun.wait(5)
+        started = time.monotonic()
+        assert receive(connection, 0.2, waker) is None  # there is room to write, and somebody at it
+        assert time.monotonic() - started >= 0.2
+        theirs.sendall(server_frame(b"there?", PING))
+        assert receive(connection, 5, waker) == []
+        slow.go_on.set()
+        assert result.get(timeout=5) is None
+        data = b""
+        while len(data) < 11 + 12:
+            data += theirs.recv(100)
+        assert data[11:13] == bytes([0x80 | PONG, 0x80 | 6])  # by the writer, when it was done
+        connection.close()
+
+
 def test_a_read_that_has_to_write_first_is_tried_again(waker):
     ours, theirs = socket.socketpair()
     with theirs:
