@@ -192,24 +192,27 @@ class Life:
         A thread that waits for what came runs when this one waits again: little may stand in between (bench p03).
         """
         engine, conversation = self._engine, self._engine.conversation
-        mask = _Mask(engine.services.settings.connector_token, engine.access_token)
+        hidden = _Mask(engine.services.settings.connector_token, engine.access_token).hide
+        receive, waker, renew_at = connection.receive, engine.waker, self._connector.renew_at
+        ask_who_listens = engine.services.host.unheard
+        now = time.monotonic()
         while True:
             error: ConnectionDroppedError | None = None
             frames: list[str] | None = None
             until = engine.polling_until
             try:
-                frames = connection.receive(None if until == math.inf else until - time.monotonic(), engine.waker)
+                frames = receive(None if until == math.inf else until - now, waker)
             except ConnectionDroppedError as caught:
                 error = caught
             except PolyAIError as caught:  # the server broke the protocol: what follows is a drop like any other
                 error = ConnectionDroppedError(f"The connection had to be dropped: {caught.message}")
                 error.__cause__ = caught
-            if engine.waker.is_set:
-                engine.waker.clear()  # before looking what there is to do: a later wake ends the next wait
+            if waker.is_set:
+                waker.clear()  # before looking what there is to do: a later wake ends the next wait
             engine.polling = False
             if frames:
-                frames = mask.hide(frames)
-            unheard = engine.services.host.unheard()  # asks plugins, and so not under the lock
+                frames = hidden(frames)
+            unheard = ask_who_listens()  # plugins, and so not under the lock
             with engine.lock:
                 now = time.monotonic()
                 conversation.notices.unheard = unheard
@@ -224,9 +227,7 @@ class Life:
                         error = ConnectionDroppedError("Nothing was heard from the server for 2.5 heartbeat intervals")
                 if error is not None:
                     self._drop(error, now)
-                more = (
-                    once or error is not None or engine.stopped or conversation.busy or now >= self._connector.renew_at
-                )
+                more = once or error is not None or engine.stopped or conversation.busy or now >= renew_at
                 if more:
                     pass
                 elif frames and engine.due_moved and engine.sleepers.locks:  # when is it due? In a moment
@@ -239,6 +240,7 @@ class Life:
                 return error
             if engine.hooks.jobs:
                 engine.hooks.drain()
+                now = time.monotonic()
 
     def _drop(self, error: ConnectionDroppedError, now: float) -> None:
         """With the lock held: the socket is gone, and the conversation learns of it."""
