@@ -77,13 +77,16 @@ class Peer:
         self.sock.sendall(data)
 
     def recv(self, size: int) -> bytes:
-        while len(self.data) < size:
+        parts, missing = [self.data], size - len(self.data)
+        while missing > 0:
             chunk = self.sock.recv(65536)
             if not chunk:
                 raise EOFError
-            self.data += chunk
-        taken, self.data = self.data[:size], self.data[size:]
-        return taken
+            parts.append(chunk)
+            missing -= len(chunk)
+        data = b"".join(parts)
+        self.data = data[size:]
+        return data[:size]
 
     def head(self) -> str:
         while b"\r\n\r\n" not in self.data:
