@@ -7,9 +7,12 @@ import subprocess
 import sys
 import threading
 import time
+from itertools import pairwise
 
 import pytest
 import requests
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from transport_wire import (  # noqa: F401 - some are fixtures
     BINARY,
     CLOSE,
@@ -156,6 +159,45 @@ def test_a_flood_is_read_in_portions(opened):
     assert max(portions) <= module.FRAMES_AT_ONCE
     assert max(portions) > 20
     waker.close()
+
+
+@st.composite
+def some_messages(draw):
+    """Texts; and their frames, some of them in fragments, and control frames in between."""
+    texts, data = [], b""
+    for _ in range(draw(st.integers(1, 6))):
+        size = draw(st.sampled_from([0, 1, 124, 125, 126, 300, 5_000, 65_535, 65_536, 70_000]))
+        texts.append(draw(st.sampled_from("aé€😀")) * (size // 4) + "x" * (size % 4))
+        payload = texts[-1].encode()
+        bounds = [0, *sorted(draw(st.lists(st.integers(0, len(payload)), max_size=2))), len(payload)]
+        for index, (start, end) in enumerate(pairwise(bounds)):
+            data += draw(st.sampled_from([b"", server_frame(b"there?", PING), server_frame(b"", PONG)]))
+            last = index == len(bounds) - 2
+            data += server_frame(payload[start:end], TEXT if index == 0 else CONTINUATION, fin=last)
+    return texts, data
+
+
+@settings(max_examples=100, deadline=None)
+@given(some_messages(), st.data(), st.booleans())
+def test_messages_come_whole_however_their_bytes_are_cut(messages, data, early):
+    texts, wire = messages
+    bounds = [0, *sorted(data.draw(st.lists(st.integers(0, len(wire)), max_size=12))), len(wire)]
+    pieces = [wire[start:end] for start, end in pairwise(bounds)]
+    ours, theirs = socket.socketpair()
+    with theirs:
+        connection = WebSocketConnection(link(ours), frames_of(pieces.pop(0) if early else b""))  # with the handshake
+        waker = Waker()
+        came = []
+        for piece in pieces or [b""]:
+            sender = threading.Thread(target=theirs.sendall, args=(piece,))
+            sender.start()
+            while sender.is_alive() or wait_readable([ours.fileno()], 0):
+                came += receive(connection, 0.01, waker) or []
+            sender.join()
+        came += receive(connection, 0, waker) or []
+        assert came == texts
+        connection.close()
+        waker.close()
 
 
 def test_what_a_portion_left_behind_needs_no_wait():
