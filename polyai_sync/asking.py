@@ -132,15 +132,15 @@ class Question:
         self.turn = self._new_turn()
         self.ask()
 
-    def _answered(self) -> bool:
-        """With the lock held: is the turn done, and were the hooks told of it?"""
-        turn = self.turn
-        return turn.done and self._engine.published >= turn.done_at
-
     def leave(self) -> None:
         """Give the turn up."""
         turn = self.turn
         self._engine.change(lambda conversation, _: conversation.leave(turn))
+
+    def _answered(self) -> bool:
+        """With the lock held: is the turn done, and were the hooks told of it?"""
+        turn = self.turn
+        return turn.done and self._engine.published >= turn.done_at
 
     def _new_turn(self) -> Turn:
         return Turn(time.monotonic(), settle=self._settle, deadline=self._deadline.at, flows=self._flows)

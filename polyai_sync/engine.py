@@ -425,8 +425,7 @@ class Engine:
         """With the lock held: hand over events, and queue what plugins are to be told."""
         conversation = self.conversation
         if conversation.events:
-            self.log.extend(conversation.events)
-            conversation.events = []
+            self.log.extend(conversation.take_events())
         notices = conversation.notices
         if notices.waiting:
             for hook, arguments in notices.take():
