@@ -419,7 +419,7 @@ def test_pitfall_18_an_end_is_not_over_before_the_server_has_it(line: Line) -> N
     session = line.started()
     line.proxy.set("up", Flow(delay=0.3))
     assert session.end() == "REASON_USER_END"
-    assert line.bench.peer.ended
+    assert line.bench.peer.end_reason == "REASON_USER_END"  # which it sets before it says so
 
 
 @pytest.mark.pitfall(18)
