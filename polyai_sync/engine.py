@@ -450,10 +450,17 @@ class Engine:
     def _tell(self, hook: str, arguments: tuple[Any, ...]) -> None:
         getattr(self.services.host, hook)(self.session if self.identity else None, *arguments)
 
-    def queue(self, hook: str, *arguments: Any) -> None:
-        """Have plugins told of something in its turn."""
-        if self.services.host.has(hook):
-            self.hooks.put(partial(self._tell, hook, arguments))
+    def queue(self, hook: str, *arguments: Any) -> Callable[[], None] | None:
+        """Have plugins told of something in its turn.
+
+        Returns:
+            The job, for `HookQueue.take_back`; ``None`` where no plugin wants to know.
+        """
+        if not self.services.host.has(hook):
+            return None
+        job = partial(self._tell, hook, arguments)
+        self.hooks.put(job)
+        return job
 
     def tell_now(self, hook: str, *arguments: Any) -> None:
         """Tell plugins of something."""

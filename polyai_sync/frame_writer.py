@@ -31,7 +31,7 @@ class FrameWriter:
         """Write the frames that wait, unless another thread is at it."""
         engine = self._engine
         while engine.conversation.busy:
-            connection = None
+            connection = told = None
             mine = written = False
             try:  # from here on: an interrupt anywhere must not leave `busy` set, nor a frame in nobody's hands
                 with engine.lock:
@@ -43,16 +43,17 @@ class FrameWriter:
                     if taken is None:
                         mine = self.busy = False
                         return
-                event, frame = taken
+                    event, frame = taken
+                    told = engine.queue("on_send", event)  # before what answers it, which may be read before we go on
                 connection.write(frame, Deadline.after(engine.services.settings.timeouts.connect))
                 written = True
             except PolyAIError:
                 pass  # the session's thread meets the drop, and tells of it
             finally:
                 if mine:
-                    if connection is not None and not written:
+                    if not written and told is not None:
+                        engine.hooks.take_back(told)
+                    if not written and connection is not None:
                         connection.close()
                     with engine.lock:
                         self.busy = False
-                        if written:
-                            engine.queue("on_send", event)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -40,6 +41,11 @@ class HookQueue:
     def put(self, job: Callable[[], Any]) -> None:
         """Add a job. Some thread has to `drain` afterwards."""
         self.jobs.append(job)
+
+    def take_back(self, job: Callable[[], Any]) -> None:
+        """Do not run it after all, unless that has begun."""
+        with suppress(ValueError):
+            self.jobs.remove(job)
 
     def drain(self) -> None:
         """Run what is there, unless somebody is at it. `KeyboardInterrupt` and `SystemExit` of a job pass through."""

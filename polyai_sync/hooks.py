@@ -323,13 +323,15 @@ def on_event(session: Session, event: Event) -> None:
 
 @hookspec
 def on_send(session: Session, event: ClientEvent) -> None:
-    """Told of each event of the client that was written, heartbeats included.
+    """Told of each event of the client that is written, heartbeats included, and before anything that answers it.
 
-    Thread: the one that wrote it, a caller's or the session's.
+    One that could not be written is told of only where another thread was at the hooks at that very moment.
+
+    Thread: the one that writes it, a caller's or the session's.
 
     Args:
         session: The session.
-        event: What was written.
+        event: What is written.
     """
 
 

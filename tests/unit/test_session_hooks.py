@@ -11,6 +11,7 @@ import pytest
 from fault_kit import Bench, Caller, come_back, raised, said, short, started, within
 
 from polyai_sync import (
+    ConnectionDroppedError,
     ConnectionLostError,
     DeliveryError,
     PolyAIError,
@@ -24,12 +25,14 @@ from polyai_sync import (
 from polyai_sync.hooks import OBSERVERS, POLICIES, only_if
 from polyai_sync.messages import Delivery, EndReason
 from polyai_sync.testing import wait_until
+from polyai_sync.transport.websocket import WebSocketConnection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from polyai_sync.events import Event
     from polyai_sync.messages import Message
+    from polyai_sync.transport.deadline import Deadline
 
 
 def plugin(name: str, **hooks: Callable[..., Any]) -> object:
@@ -227,6 +230,38 @@ class TestOrder:
         bench.faults.add("agent.no_response")
         error = raised(session.ask, "hello")
         assert [call["error"].code for call in bench.recorder.calls("on_error")] == [error.code]
+
+    def test_what_is_sent_is_told_before_what_answers_it(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Also where the thread that wrote it comes to itself only after the answer was read."""
+        write = WebSocketConnection.write
+
+        def write_and_dream(connection: WebSocketConnection, text: str, deadline: Deadline) -> None:
+            write(connection, text, deadline)
+            wait_until(lambda: "on_event" in bench.recorder.names)
+
+        session = started(bench)
+        bench.recorder.clear()
+        monkeypatch.setattr(WebSocketConnection, "write", write_and_dream)
+        assert session.ask("hello").text == "You said: hello"
+        assert bench.recorder.names[:2] == ["on_send", "on_event"]
+
+    def test_what_could_not_be_written_is_not_told(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+        write = WebSocketConnection.write
+        failed: list[str] = []
+
+        def break_once(connection: WebSocketConnection, text: str, deadline: Deadline) -> None:
+            if "USER_MESSAGE" in text and not failed:
+                failed.append(text)
+                raise ConnectionDroppedError("The connection broke while writing", surface="websocket")
+            write(connection, text, deadline)
+
+        session = started(bench)
+        wait_until(lambda: session._engine.hooks.drainer is None)  # no other thread is at the hooks
+        monkeypatch.setattr(WebSocketConnection, "write", break_once)
+        assert session.ask("hello").text == "You said: hello"
+        assert failed
+        sent = [call["event"].type for call in bench.recorder.calls("on_send")]
+        assert sent.count("EVENT_TYPE_USER_MESSAGE") == 1
 
     def test_one_runs_at_a_time_in_order(self, bench: Bench) -> None:
         inside: list[str] = []
