@@ -311,7 +311,7 @@ class TestNoReceipt:
         assert isinstance(raised(session.send, "slow"), DeliveryError)
         wait_until(lambda: session.messages[-1].role == "agent" and len(session.messages) == 3)
         assert [message.delivery for message in session.messages if message.role == "user"] == [Delivery.DELIVERED]
-        deliveries = [call["message"].delivery for call in bench.recorder.calls("on_delivery")]
+        deliveries = [call["message"].delivery for call in bench.recorder.wait_for("on_delivery", 2)]
         assert deliveries == [Delivery.FAILED, Delivery.DELIVERED]
 
     @pytest.mark.parametrize("method", ["send", "ask"])
