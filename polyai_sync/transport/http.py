@@ -10,8 +10,11 @@ import copy
 import json
 import os
 import time
+import weakref
 from collections import OrderedDict
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import requests
@@ -159,7 +162,8 @@ class HttpTransport:
         Args:
             url: With ``http`` or ``https``, also where a WebSocket is meant: requests knows no other.
         """
-        return dict(self._session().merge_environment_settings(url, {}, None, None, None))
+        session = self._session()
+        return dict(session.merge_environment_settings(url, {}, None, None, None))
 
     def proxy_headers(self, url: str, proxy: str) -> dict[str, str]:
         """The headers for a proxy on the way to ``url``, its authorisation among them."""
@@ -282,6 +286,8 @@ class HttpTransport:
             session.adapters = OrderedDict.fromkeys(("https://", "http://"), self._pool().own)
         # Also where it shall not follow a redirect, requests would prepare it, tokens and all, and read the whole body.
         session.__dict__["get_redirect_target"] = _nowhere
+        # Weak, as it would be a cycle else, and wait for the garbage collector.
+        session.__dict__.setdefault("merge_environment_settings", partial(_merged, weakref.proxy(session)))
         return session
 
     def _copy_of(self, theirs: requests.Session) -> requests.Session:
@@ -323,6 +329,9 @@ class _Pool:
     """In a forked process: the caller's adapters, by the ``id`` of the original, with pools of their own."""
 
 
+#: How often the environment is looked at again where it has changed meanwhile.
+_LOOKS: Final = 10
+
 #: What an adapter of requests' holds that nobody has changed, and what its pool manager is given.
 _PLAIN: Final = frozenset(vars(HTTPAdapter()))
 _PLAIN_POOL: Final = frozenset(HTTPAdapter().poolmanager.connection_pool_kw)
@@ -350,6 +359,19 @@ def _copied(adapter: Any) -> Any:
     fresh.proxy_manager = {}
     fresh.init_poolmanager(fresh._pool_connections, fresh._pool_maxsize, block=fresh._pool_block)
     return fresh
+
+
+def _merged(session: requests.Session, *arguments: Any, **named: Any) -> Any:
+    """What a session makes of a request's settings and the environment's.
+
+    requests goes through the environment's variables, and fails with a `KeyError` where another thread takes one of
+    them away meanwhile, as pytest does with its ``PYTEST_CURRENT_TEST`` after each phase of a test.
+    """
+    merge = partial(session.__class__.merge_environment_settings, session, *arguments, **named)
+    for _ in range(_LOOKS):
+        with suppress(KeyError):
+            return merge()
+    return merge()
 
 
 def _nowhere(response: requests.Response) -> None:

@@ -3,12 +3,14 @@
 import copy
 import datetime as dt
 import importlib.util
+import os
 import socket
 import ssl
 import subprocess
 import sys
 import threading
 import time
+from collections import UserDict
 
 import pytest
 import requests
@@ -151,6 +153,30 @@ def test_a_session_of_another_class_keeps_its_ways(calling):
     with Signing() as session:
         mint(calling(handler, http=session))
     assert headers_of(handler.requests[0][0])["x-signed"] == "k"
+
+
+class HastyEnviron(UserDict):
+    """The environment, of which another thread takes a variable away whenever somebody goes through it."""
+
+    def __init__(self, variables, times):
+        super().__init__(variables)
+        self.times = times
+
+    def __iter__(self):
+        names = [*self.data]
+        if self.times:
+            self.times -= 1
+            names.append("GONE_BY_NOW")
+        return iter(names)
+
+
+@pytest.mark.parametrize("session", [None, requests.Session()], ids=["ours", "the caller's"])
+def test_a_variable_that_goes_away_meanwhile_does_no_harm(session, monkeypatch):
+    environ = HastyEnviron(os.environ, times=7)
+    with Server(both) as server:
+        monkeypatch.setattr(os, "environ", environ)
+        both_legs(server.base_url, session)
+    assert environ.times == 0
 
 
 def test_retries_of_requests_own_adapter_are_off(monkeypatch):
