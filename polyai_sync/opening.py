@@ -110,6 +110,8 @@ class _Predial:
             with self._lock:
                 self._error = error
             return
+        except Exception:  # noqa: BLE001 - none that is known; the session's thread dials again, and tells who started it
+            return
         with self._lock:
             if not self._unwanted:
                 self._dialled = dialled

@@ -15,10 +15,13 @@ from polyai_sync import AuthenticationError, Client, ServerError, SessionStatus,
 from polyai_sync.emulator import EchoAgent, Emulator
 from polyai_sync.messages import HandoffStatus
 from polyai_sync.testing import HookRecorder, wait_until
+from polyai_sync.transport.dial import Dialer
 from polyai_sync_plugins import Backoff
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from polyai_sync.transport.deadline import Deadline
 
 
 def sent(bench: Bench) -> list[str]:
@@ -157,6 +160,22 @@ class TestStart:
         assert bench.emulator.log[2].headers["X-Socket"] == "8"
         assert dict(http.cookies) == {}
         assert http.headers["X-Shop"] == "7"
+
+    def test_unforeseen_failure_of_the_dial_beside_the_requests_does_no_harm(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        dial = Dialer.dial
+        failed: list[Dialer] = []
+
+        def fail_once(dialer: Dialer, deadline: Deadline) -> Any:
+            if not failed:
+                failed.append(dialer)
+                raise RuntimeError("nobody has thought of this")
+            return dial(dialer, deadline)
+
+        monkeypatch.setattr(Dialer, "dial", fail_once)
+        assert bench.client().start_session().next_message().text == "Hello!"
+        assert failed
 
     def test_time_limit_is_for_the_whole_call(self, bench: Bench) -> None:
         bench.faults.add("http.slow", on="access_token", delay=0.15)
