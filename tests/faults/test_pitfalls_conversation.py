@@ -143,7 +143,8 @@ def test_pitfall_04_a_send_without_a_receipt_is_of_unknown_fate_until_a_late_ech
     assert session.messages[-1].delivery is Delivery.FAILED
     line.proxy.heal()
     wait_until(lambda: session.messages[1].delivery is Delivery.DELIVERED)
-    assert [call["message"].delivery for call in line.bench.recorder.calls("on_delivery")] == ["FAILED", "DELIVERED"]
+    told = line.bench.recorder.wait_for("on_delivery", 2)
+    assert [call["message"].delivery for call in told] == ["FAILED", "DELIVERED"]
 
 
 @pytest.mark.pitfall(4)

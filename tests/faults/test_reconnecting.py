@@ -208,7 +208,8 @@ class TestRefusedReconnect:
         session = started(bench)
         on_handshake(bench, "http.server_error", {}, times=None)
         bench.peer.drop(1012)
-        wait_until(lambda: session.status is SessionStatus.FAILED)
+        wait_until(lambda: "client.connection_lost" in bench.codes)
+        assert session.status is SessionStatus.FAILED
         lost = session.error
         assert isinstance(lost, ConnectionLostError)
         assert (lost.attempts, lost.close_code) == (3, 1012)
@@ -236,7 +237,8 @@ class TestRefusedReconnect:
         session = started(bench)
         bench.faults.add("accept_then_drop", times=None)
         bench.peer.drop()
-        wait_until(lambda: session.status is SessionStatus.FAILED)
+        wait_until(lambda: "client.connection_lost" in bench.codes)
+        assert session.status is SessionStatus.FAILED
         assert [call["attempt"] for call in bench.recorder.calls("on_reconnect")] == [1, 2, 3, 4]  # pitfalls.md 15
         assert bench.codes == ["client.connection_dropped"] * 5 + ["client.connection_lost"]
 
