@@ -87,7 +87,7 @@ def reply_timeout(bench: Bench) -> PolyAIError:
 @provokes("client.ready_timeout")
 def ready_timeout(bench: Bench) -> PolyAIError:
     bench.faults.add("start.no_join")
-    return raised(bench.client().start_session, timeout=0.3)
+    return raised(bench.client().start_session, timeout=1.0)
 
 
 @provokes("client.wait_timeout")

@@ -166,7 +166,7 @@ class HastyEnviron(UserDict):
         names = [*self.data]
         if self.times:
             self.times -= 1
-            names.append("GONE_BY_NOW")
+            names.append("gone_proxy")
         return iter(names)
 
 
