@@ -5,6 +5,7 @@ The socket's connection is dialled while the REST calls are still under way.
 
 from __future__ import annotations
 
+import logging
 import threading
 import uuid
 from typing import TYPE_CHECKING, TypeVar
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["Opening", "new_correlation_id", "retrying"]
 
 T = TypeVar("T")
+
+_log = logging.getLogger("polyai_sync.session")
 
 
 def new_correlation_id() -> str:
@@ -110,7 +113,8 @@ class _Predial:
             with self._lock:
                 self._error = error
             return
-        except Exception:  # noqa: BLE001 - none that is known; the session's thread dials again, and tells who started it
+        except Exception as error:  # noqa: BLE001 - none that is known; the session's thread dials again, and would raise it
+            _log.warning("The dial beside the requests failed (%s); dialling again.", type(error).__name__)
             return
         with self._lock:
             if not self._unwanted:

@@ -162,7 +162,7 @@ class TestStart:
         assert http.headers["X-Shop"] == "7"
 
     def test_unforeseen_failure_of_the_dial_beside_the_requests_does_no_harm(
-        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         dial = Dialer.dial
         failed: list[Dialer] = []
@@ -176,6 +176,7 @@ class TestStart:
         monkeypatch.setattr(Dialer, "dial", fail_once)
         assert bench.client().start_session().next_message().text == "Hello!"
         assert failed
+        assert "The dial beside the requests failed (RuntimeError); dialling again." in caplog.messages
 
     def test_time_limit_is_for_the_whole_call(self, bench: Bench) -> None:
         bench.faults.add("http.slow", on="access_token", delay=0.15)
