@@ -325,7 +325,7 @@ def on_event(session: Session, event: Event) -> None:
 def on_send(session: Session, event: ClientEvent) -> None:
     """Told of each event of the client that is written, heartbeats included, and before anything that answers it.
 
-    One that could not be written is told of only where another thread was at the hooks at that very moment.
+    One that could not be written is told of only where another thread came to the hooks while it was tried.
 
     Thread: the one that writes it, a caller's or the session's.
 
