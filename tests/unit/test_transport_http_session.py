@@ -170,7 +170,14 @@ class HastyEnviron(UserDict):
         return iter(names)
 
 
-@pytest.mark.parametrize("session", [None, requests.Session()], ids=["ours", "the caller's"])
+class OwnSettings(requests.Session):
+    """Makes something of the settings itself."""
+
+    def merge_environment_settings(self, *arguments, **named):
+        return {**super().merge_environment_settings(*arguments, **named)}
+
+
+@pytest.mark.parametrize("session", [None, requests.Session(), OwnSettings()], ids=["ours", "theirs", "another class"])
 def test_a_variable_that_goes_away_meanwhile_does_no_harm(session, monkeypatch):
     environ = HastyEnviron(os.environ, times=7)
     with Server(both) as server:
