@@ -10,6 +10,7 @@ import uuid
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from polyai_sync.bells import Bells
 from polyai_sync.calls import UNSET, Timeout, deadline_of, total
 from polyai_sync.config import Secret, Timeouts, resolve_settings
 from polyai_sync.engine import Engine, Services
@@ -106,6 +107,7 @@ class Client:
             http=transport,
             dialer=Dialer(settings, transport, websocket_options=websocket_options),
             openers=Openers(),
+            bells=Bells(),
         )
         self._lock = threading.Lock()
         self._engines: set[Engine] = set()
@@ -253,6 +255,7 @@ class Client:
             engines = list(self._engines)
         self._close_all(engines, self._services.settings.timeouts.close)
         self._services.http.close()
+        self._services.bells.close()
 
     def __enter__(self) -> Client:
         return self
@@ -299,6 +302,7 @@ class Client:
     def _after_fork(self) -> None:
         self._lock = threading.Lock()
         self._services.openers.after_fork()
+        self._services.bells.after_fork()
         engines, self._engines = self._engines, set()
         for engine in engines:
             engine.after_fork()

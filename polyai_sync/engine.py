@@ -20,7 +20,7 @@ from polyai_sync.event_log import EventLog
 from polyai_sync.frame_writer import FrameWriter
 from polyai_sync.hook_queue import HookQueue
 from polyai_sync.session_threads import SessionThread, exhausted
-from polyai_sync.sleepers import Sleeper, Sleepers
+from polyai_sync.sleepers import Sleeper, Sleepers, ring
 from polyai_sync.transport.deadline import Deadline
 from polyai_sync.transport.leash import Leash
 from polyai_sync.transport.waker import Waker
@@ -28,6 +28,7 @@ from polyai_sync.transport.waker import Waker
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from polyai_sync.bells import Bells
     from polyai_sync.config import Secret, Settings
     from polyai_sync.plugin_host import PluginHost
     from polyai_sync.protocol.conversation import Conversation
@@ -61,6 +62,7 @@ class Services:
     http: HttpTransport
     dialer: Dialer
     openers: Openers
+    bells: Bells
 
 
 class Engine:
@@ -274,13 +276,19 @@ class Engine:
             self.follow_up()
         return result
 
-    def wait(self, predicate: Callable[[], bool], deadline: Deadline) -> bool:
+    def wait(self, predicate: Callable[[], bool], deadline: Deadline, *, lasting: bool = False) -> bool:
         """Wait until ``predicate`` (called under the lock) holds; ``False`` when the time is up first.
 
         Deadlines that the conversation knows are met here as well, should the session's thread be busy.
+
+        Args:
+            predicate: What to wait for.
+            deadline: Until when.
+            lasting: Once ``predicate`` holds it always will. It is called without the lock too, by a thread that was
+                woken: the one that woke it may still hold the lock.
         """
         woken = True
-        sleeper = Sleeper(self.sleepers, self.lock)
+        sleeper = Sleeper(self.sleepers, self.lock, self.services.bells)
         try:
             while True:
                 with self.lock:
@@ -291,10 +299,11 @@ class Engine:
                         until = A_MOMENT if woken else self._until_due()
                         if until is not None and (seconds is None or until < seconds):
                             seconds = until
-                    if seconds != 0.0:
-                        sleeper.listen()
-                if seconds != 0.0:
-                    woken = sleeper.sleep(seconds)
+                    bell = None if seconds == 0.0 else sleeper.listen()
+                if bell is not None:
+                    woken = bell.sleep(seconds)
+                    if lasting and predicate():
+                        return True
                     continue
                 self.change(lambda conversation, now: conversation.tick(now))
                 with self.lock:
@@ -303,8 +312,7 @@ class Engine:
                     if deadline.expired():
                         return False
         finally:
-            if sleeper.listens:
-                sleeper.leave()
+            sleeper.leave()
             if self.exiting:
                 self._stay_asleep()
 
@@ -359,14 +367,13 @@ class Engine:
                     if until_ending and self.conversation.ending:
                         return
                     due = self.conversation.due()
-                    sleeper.listen()
-                sleeper.sleep(deadline.clip(None if due is None else max(0.0, due - time.monotonic())))
+                    bell = sleeper.listen()
+                bell.sleep(deadline.clip(None if due is None else max(0.0, due - time.monotonic())))
                 self.hooks.drain()
                 if due is not None and time.monotonic() >= due:
                     self.change(lambda conversation, now: conversation.tick(now))
         finally:
-            if sleeper.listens:
-                sleeper.leave()
+            sleeper.leave()
 
     def close(self, timeout: float) -> None:
         """Close the connection and join the thread (not from the session's own thread, which cannot wait for itself).
@@ -422,7 +429,16 @@ class Engine:
     # --- what follows from a change ---
 
     def commit(self, *, wake: bool = True) -> None:
-        """With the lock held: hand over events, and queue what plugins are to be told."""
+        """With the lock held: hand over events, queue what plugins are to be told, wake who waits.
+
+        Args:
+            wake: Wake the session's thread too, where it would wait too long.
+        """
+        if self.conclude(wake=wake):
+            self.sleepers.wake()
+
+    def conclude(self, *, wake: bool) -> bool:
+        """As `commit`, but that nobody is woken who waits; is that to be done? Not before the hooks were told."""
         conversation = self.conversation
         if conversation.events:
             self.log.extend(conversation.take_events())
@@ -438,14 +454,23 @@ class Engine:
         hooks = self.hooks
         if not hooks.jobs and hooks.drainer is None:  # all was told
             self.published = position
-            self.sleepers.wake()
-        else:
-            hooks.put(partial(self._publish, position))
+            return True
+        hooks.put(partial(self._publish, position))
+        return False
+
+    def wake_if_told(self) -> None:
+        """With the lock held, in the midst of a change: wake who waits, unless plugins have to be told before.
+
+        What is read of the session from then on waits for the lock, and so for the rest of the change.
+        """
+        if self.told:
+            ring(self.sleepers.take())
 
     def _publish(self, position: int) -> None:
         with self.lock:
             self.published = max(self.published, position)
-            self.sleepers.wake()
+            bells = self.sleepers.take()
+        ring(bells)
 
     def _tell(self, hook: str, arguments: tuple[Any, ...]) -> None:
         getattr(self.services.host, hook)(self.session if self.identity else None, *arguments)

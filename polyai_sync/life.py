@@ -24,6 +24,7 @@ from polyai_sync.errors import (
 from polyai_sync.messages import EndReason
 from polyai_sync.opening import Opening
 from polyai_sync.redaction import MASK, SHORTEST
+from polyai_sync.sleepers import ring
 from polyai_sync.transport.deadline import Deadline
 
 if TYPE_CHECKING:
@@ -189,7 +190,8 @@ class Life:
     def _read_quietly(self, connection: WebSocketConnection, *, once: bool) -> ConnectionDroppedError | None:
         """Read once, or for as long as nothing but reading has to be done; returns why the socket is gone, if it is.
 
-        A thread that waits for what came runs when this one waits again: little may stand in between (bench p03).
+        Whoever waits for what came runs as soon as it is woken: that is done without the lock, and before all that can
+        wait (bench p03).
         """
         engine, conversation = self._engine, self._engine.conversation
         hidden = _Mask(engine.services.settings.connector_token, engine.access_token).hide
@@ -215,6 +217,7 @@ class Life:
             unheard = ask_who_listens()  # plugins, and so not under the lock
             with engine.lock:
                 now = time.monotonic()
+                awaited = bool(engine.sleepers.bells)
                 conversation.notices.unheard = unheard
                 if frames:
                     engine.due_moved = conversation.receive_all(frames, now) or engine.due_moved
@@ -227,20 +230,19 @@ class Life:
                         error = ConnectionDroppedError("Nothing was heard from the server for 2.5 heartbeat intervals")
                 if error is not None:
                     self._drop(error, now)
-                more = once or error is not None or engine.stopped or conversation.busy or now >= renew_at
-                if more:
-                    pass
-                elif frames and engine.due_moved and engine.sleepers.locks:  # when is it due? In a moment
+                bells = engine.sleepers.take() if engine.conclude(wake=False) else []
+            ring(bells)
+            if engine.hooks.jobs:
+                engine.hooks.drain()
+            with engine.lock:
+                now = time.monotonic()
+                if once or error is not None or engine.stopped or conversation.busy or now >= renew_at:
+                    return error
+                if frames and awaited and engine.due_moved:  # when is it due? In a moment
                     engine.polling_until = now + A_MOMENT
                     engine.polling = True
                 else:
                     self._begin_wait()
-                engine.commit(wake=False)
-            if more:
-                return error
-            if engine.hooks.jobs:
-                engine.hooks.drain()
-                now = time.monotonic()
 
     def _drop(self, error: ConnectionDroppedError, now: float) -> None:
         """With the lock held: the socket is gone, and the conversation learns of it."""

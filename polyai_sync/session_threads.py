@@ -64,11 +64,10 @@ class Task:
                     seconds = deadline.remaining()
                     if seconds == 0.0:
                         return False
-                    sleeper.listen()
-                sleeper.sleep(seconds)
+                    bell = sleeper.listen()
+                bell.sleep(seconds)
         finally:
-            if sleeper.listens:
-                sleeper.leave()
+            sleeper.leave()
         for thread in self._leaving:
             thread.join(deadline.remaining())
         return True

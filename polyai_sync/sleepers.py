@@ -1,10 +1,17 @@
-"""Threads of a session that wait for the next change."""
+"""Threads that wait for the next change of something, such as a session."""
 
 from __future__ import annotations
 
-import threading
+from typing import TYPE_CHECKING
 
-__all__ = ["Sleeper", "Sleepers"]
+from polyai_sync.bells import Bell
+
+if TYPE_CHECKING:
+    import threading
+
+    from polyai_sync.bells import Bells
+
+__all__ = ["Sleeper", "Sleepers", "ring"]
 
 
 class Sleepers:
@@ -14,68 +21,69 @@ class Sleepers:
     lock is let go of in the middle of a ``with``, where an interrupt would find it in nobody's hands.
 
     Attributes:
-        locks: One of each, locked.
+        bells: One of each.
     """
 
-    __slots__ = ("locks",)
+    __slots__ = ("bells",)
 
     def __init__(self) -> None:
-        self.locks: list[threading.Lock] = []
+        self.bells: list[Bell] = []
 
     def wake(self) -> None:
         """Wake them all. With the lock held that guards what they wait for."""
-        if self.locks:
-            locks, self.locks = self.locks, []
-            for lock in locks:
-                lock.release()
+        while self.bells:
+            self.bells[-1].ring()
+            self.bells.pop()  # second: Ctrl-C may come in between
 
-    def add(self, lock: threading.Lock) -> None:
-        """Release ``lock``, which is locked, at the next change."""
-        self.locks.append(lock)
+    def take(self) -> list[Bell]:
+        """With that lock held: the bells, for `ring` once it is not, since whom they wake wants it too."""
+        bells, self.bells = self.bells, []
+        return bells
 
-    def discard(self, lock: threading.Lock) -> None:
-        """Nobody waits for ``lock`` any longer."""
-        if lock in self.locks:
-            self.locks.remove(lock)
+
+def ring(bells: list[Bell]) -> None:
+    """Ring them all; nothing is left of them, in a frame that an exception keeps for instance."""
+    while bells:
+        bells.pop().ring()
 
 
 class Sleeper:
-    """One thread that waits: `listen` under the lock, where it found that it has to wait; then, without it, `sleep`.
+    """One thread that waits: it calls `listen` under the lock, where it found that it has to wait.
+
+    Then, without the lock, it sleeps by the bell that it got; and in the end it has to `leave`.
 
     Args:
         sleepers: Those of what it waits for.
         guard: The lock that guards that.
-
-    Attributes:
-        listens: Would a change wake it? Then it has to `leave` in the end.
+        bells: Where to get its bell; ``None``: a plain one will do.
     """
 
-    __slots__ = ("_bell", "_guard", "_sleepers", "listens")
+    __slots__ = ("_bell", "_bells", "_guard", "_sleepers")
 
-    def __init__(self, sleepers: Sleepers, guard: threading.Lock) -> None:
+    def __init__(self, sleepers: Sleepers, guard: threading.Lock, bells: Bells | None = None) -> None:
         self._sleepers = sleepers
         self._guard = guard
-        self._bell: threading.Lock | None = None
-        self.listens = False
+        self._bells = bells
+        self._bell: Bell | None = None
 
-    def listen(self) -> None:
-        """With the lock held: the next change ends `sleep`."""
-        if self._bell is None:
-            self._bell = threading.Lock()
-            self._bell.acquire()
-        if not self.listens:
-            self.listens = True
-            self._sleepers.add(self._bell)
-
-    def sleep(self, seconds: float | None) -> bool:
-        """Without the lock: sleep until the next change after `listen`; ``False``: there was none in time."""
-        assert self._bell is not None  # noqa: S101 - listen() goes first
-        woken = self._bell.acquire(timeout=-1 if seconds is None else min(seconds, threading.TIMEOUT_MAX))
-        self.listens = not woken
-        return woken
+    def listen(self) -> Bell:
+        """With the lock held: the next change rings this bell."""
+        bell = self._bell
+        if bell is None:
+            bell = self._bell = Bell() if self._bells is None else self._bells.take()
+        bell.hush()
+        if bell not in self._sleepers.bells:  # since the last time
+            self._sleepers.bells.append(bell)
+        return bell
 
     def leave(self) -> None:
         """Without the lock: wait no more."""
-        if self._bell is not None:
+        if (bell := self._bell) is None:
+            return
+        self._bell = None
+        if bell in self._sleepers.bells:
             with self._guard:
-                self._sleepers.discard(self._bell)
+                if bell in self._sleepers.bells:
+                    self._sleepers.bells.remove(bell)
+        if self._bells is not None:
+            self._bells.give_back(bell)

@@ -17,6 +17,7 @@ from polyai_sync.protocol.times import earliest
 
 if TYPE_CHECKING:
     from collections import deque
+    from collections.abc import Callable
 
     from polyai_sync.protocol.deliveries import Sent
 
@@ -68,6 +69,7 @@ class Turn(Waiter):
         settle: Seconds of quiet that gather further messages.
         deadline: When its time is up; ``None`` = never.
         flows: Is the text wanted while it grows?
+        on_reply: Called at once where there is a reply, in the midst of what follows from the event.
 
     Attributes:
         reply: The answer, once there is one.
@@ -83,6 +85,7 @@ class Turn(Waiter):
         "_floor",
         "_flow",
         "_handoff",
+        "_on_reply",
         "_open",
         "_place",
         "_quiet_until",
@@ -95,8 +98,17 @@ class Turn(Waiter):
         "settle",
     )
 
-    def __init__(self, since: float, *, settle: float, deadline: float | None, flows: bool = True) -> None:
+    def __init__(
+        self,
+        since: float,
+        *,
+        settle: float,
+        deadline: float | None,
+        flows: bool = True,
+        on_reply: Callable[[], None] | None = None,
+    ) -> None:
         super().__init__(since)
+        self._on_reply = on_reply
         self.settle = settle
         self.deadline = deadline
         self.sent: Sent | None = None
@@ -275,5 +287,8 @@ class Turn(Waiter):
         reply.__class__ = Reply
         self.reply = reply
         self.active = self.received = False
-        self.done = True
         self.done_at = position
+        self.done = True
+        if (on_reply := self._on_reply) is not None:
+            self._on_reply = None
+            on_reply()

@@ -11,6 +11,8 @@ from polyai_sync.protocol.turns import Turn, Waiter
 from polyai_sync.state import SessionState
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from polyai_sync.errors import DeliveryError, PolyAIError
     from polyai_sync.events import Event
     from polyai_sync.messages import Message
@@ -228,10 +230,18 @@ class Talk:
         self.conversation.send(sent)
         return sent
 
-    def ask(self, text: str = "hi", *, settle: float = 0.0, timeout: float | None = 100.0, first: bool = False) -> Turn:
+    def ask(
+        self,
+        text: str = "hi",
+        *,
+        settle: float = 0.0,
+        timeout: float | None = 100.0,
+        first: bool = False,
+        on_reply: Callable[[], None] | None = None,
+    ) -> Turn:
         """Stand in line; the question is sent as soon as its turn has come."""
         deadline = None if timeout is None else self.now + timeout
-        turn = Turn(self.now, settle=settle, deadline=deadline)
+        turn = Turn(self.now, settle=settle, deadline=deadline, on_reply=on_reply)
         self.conversation.lines.join(turn, first=first)
         self._questions.append((turn, text))
         self._after()

@@ -16,6 +16,34 @@ from polyai_sync.errors import (
 )
 from polyai_sync.messages import Delivery, HandoffStatus
 
+# --- who is told at once ----------------------------------------------------------------------------------------------
+
+
+def test_a_reply_is_announced_once_in_the_midst_of_what_brings_it() -> None:
+    talk = Talk().ready()
+    seen: list[tuple[bool, str, bool]] = []
+
+    def on_reply() -> None:
+        assert turn.reply is not None
+        seen.append((turn.done, turn.reply.text, talk.conversation.notices.position >= turn.done_at))
+
+    turn = talk.asked(on_reply=on_reply)
+    assert seen == []
+    talk.receive(talk.server.agent("for two"), talk.server.agent("or three"))
+    assert seen == [(True, "for two", True)]
+    talk.receive(talk.server.event("SESSION_END", {"reason": "timeout"}))
+    assert len(seen) == 1
+
+
+def test_only_a_reply_is_announced() -> None:
+    seen: list[None] = []
+    talk = Talk().ready()
+    turn = talk.asked(on_reply=lambda: seen.append(None), timeout=5)
+    talk.wait(6)
+    assert isinstance(turn.error, ReplyTimeoutError)
+    assert seen == []
+
+
 # --- which messages are the answer ------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 import time
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -36,13 +38,15 @@ from polyai_sync.emulator import (
     image,
     link,
 )
+from polyai_sync.event_log import EventLog
 from polyai_sync.messages import Delivery, EndReason, HandoffStatus, Suggestion
 from polyai_sync.testing import HookRecorder, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from polyai_sync import Session
+    from polyai_sync.events import Event
 
 ERROR = "SYSTEM_MESSAGE_LEVEL_ERROR"
 NO_RESPONSE = "Sorry, I'm having trouble responding right now. Please try again."
@@ -69,6 +73,46 @@ class TestReply:
         assert not reply.ended
         assert reply.handoff is None
         assert reply.messages == session.messages[-1:]
+
+    def test_it_is_returned_before_the_rest_of_its_event_is_seen_to(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        session = started(bench, plugins=[], streaming=False)  # no plugin to be told before
+        events = session.events()
+        reached, go_on, extend = threading.Event(), threading.Event(), EventLog.extend
+
+        def held_up(log: EventLog, new: Sequence[Event]) -> None:
+            if any(event.type.endswith("AGENT_MESSAGE") for event in new):
+                reached.set()
+                assert go_on.wait(10)
+            extend(log, new)
+
+        monkeypatch.setattr(EventLog, "extend", held_up)
+        try:
+            assert session.ask("hello").text == "You said: hello"
+            assert reached.wait(5)
+            looking = Caller(lambda: session.messages[-1].text)
+            reading = Caller(lambda: [next(events).type for _ in range(3)][-1])
+            looking.join(0.05)
+            assert looking.is_alive()  # what is read of the session waits for all of it
+        finally:
+            go_on.set()
+        assert looking.result(5) == "You said: hello"
+        assert reading.result(5) == "EVENT_TYPE_POLY_AGENT_MESSAGE"
+
+    def test_all_that_came_with_it_can_be_read_at_once(self, bench: Bench) -> None:
+        session = started(bench, plugins=[], streaming=False)
+        events = session.events(timeout=0)
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
+        try:
+            for number in range(100):
+                reply = session.ask(str(number))
+                assert reply.messages == session.messages[-1:]
+                assert [next(events).type for _ in range(3)][-1] == "EVENT_TYPE_POLY_AGENT_MESSAGE"
+                assert session.state.cursor == reply.messages[-1].sequence
+        finally:
+            sys.setswitchinterval(interval)
 
     def test_reply_holds_all_that_its_messages_hold(self, make_bench: Callable[..., Bench]) -> None:
         links = [link("Menu", "https://example.com/menu"), image("Map", "https://example.com/map.png")]
