@@ -7,24 +7,34 @@ import os
 import select
 import sys
 import threading
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from polyai_sync.transport.waker import LONGEST_WAIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Bell", "Bells"]
+__all__ = ["Bell", "Bells", "DescriptorBell", "LockBell"]
 
 QUICK: Final = sys.platform == "linux" and hasattr(os, "eventfd") and hasattr(select, "poll")
 """Can a bell be made of a descriptor?"""
 
 
-class Bell:
-    """Wakes one thread. A ring for which nobody sleeps may end a later sleep at once: look again what there is to do.
+class Bell(Protocol):
+    """Wakes one thread. A ring for which nobody sleeps may end a later sleep at once: look again what has happened."""
 
-    This one is made of a lock, which there is everywhere.
-    """
+    def ring(self) -> None:
+        """End the sleep. From any thread."""
+
+    def hush(self) -> None:
+        """Before a sleep: forget the ring that ended the last one. What it was for has been looked at since."""
+
+    def sleep(self, seconds: float | None) -> bool:
+        """Sleep until it is rung, ``None`` for ever; ``False``: it was not, in time."""
+
+
+class LockBell:
+    """Made of a lock, which there is everywhere."""
 
     __slots__ = ("_lock",)
 
@@ -33,21 +43,21 @@ class Bell:
         self._lock.acquire()
 
     def ring(self) -> None:
-        """End the sleep. From any thread."""
+        """See `Bell`."""
         try:
             self._lock.release()
         except RuntimeError:
             return  # it was rung already
 
     def hush(self) -> None:
-        """Before the sleep, and before anybody knows of it: forget earlier rings."""
+        """See `Bell`: the sleep took the ring with it."""
 
     def sleep(self, seconds: float | None) -> bool:
-        """Sleep until it is rung, ``None`` for ever; ``False``: it was not, in time."""
+        """See `Bell`."""
         return self._lock.acquire(timeout=-1 if seconds is None else min(seconds, threading.TIMEOUT_MAX))
 
 
-class DescriptorBell(Bell):
+class DescriptorBell:
     """Made of a descriptor, which is rung without the interpreter's lock.
 
     A thread that is woken often runs at once, in place of the one that woke it. Where this has the interpreter's lock,
@@ -71,32 +81,41 @@ class DescriptorBell(Bell):
 
     def __del__(self) -> None:
         """Closed by nobody but the last one who could ring: the number may be another descriptor's afterwards."""
-        if self._fd >= 0:
-            self._close(self._fd)
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            self._close(fd)
 
     def ring(self) -> None:
+        """See `Bell`."""
         if sys.platform == "linux":
             os.eventfd_write(self._fd, 1)
 
     def hush(self) -> None:
-        if self._rung and sys.platform == "linux":  # not in `sleep`: what was waited for comes first
+        """See `Bell`. Not done in `sleep`: what was waited for comes first."""
+        if self._rung and sys.platform == "linux":
             self._rung = False
             os.eventfd_read(self._fd)
 
     def sleep(self, seconds: float | None) -> bool:
+        """See `Bell`."""
         milliseconds = None if seconds is None else math.ceil(min(seconds, LONGEST_WAIT) * 1000)
         self._rung = bool(self._poll.poll(milliseconds))
         return self._rung
 
 
 class Bells:
-    """The bells of one client. The last that was given back is kept, to be used again."""
+    """The bells of one client. One that was given back is kept, to be used again.
 
-    __slots__ = ("_spare", "_spares")
+    Attributes:
+        generation: How many forks there were on the way to this process: a bell of before would wake threads there.
+    """
+
+    __slots__ = ("_spare", "_spares", "generation")
 
     def __init__(self) -> None:
         self._spare: list[Bell] = []
         self._spares = 1
+        self.generation = 0
 
     def take(self) -> Bell:
         """A bell for one wait, or several in a row."""
@@ -109,7 +128,7 @@ class Bells:
                 return DescriptorBell()
             except OSError:
                 pass  # no descriptor left: it takes a little longer
-        return Bell()
+        return LockBell()
 
     def give_back(self, bell: Bell) -> None:
         """It is needed no longer; it may be rung once more."""
@@ -122,5 +141,6 @@ class Bells:
         self._spare.clear()
 
     def after_fork(self) -> None:
-        """In the child: those that there are would wake threads of the parent."""
+        """In the child: what is kept is the parent's, and so is what any copied call sleeps by."""
         self._spare.clear()
+        self.generation += 1

@@ -20,7 +20,7 @@ from polyai_sync.event_log import EventLog
 from polyai_sync.frame_writer import FrameWriter
 from polyai_sync.hook_queue import HookQueue
 from polyai_sync.session_threads import SessionThread, exhausted
-from polyai_sync.sleepers import Sleeper, Sleepers, ring
+from polyai_sync.sleepers import Sleeper, Sleepers
 from polyai_sync.transport.deadline import Deadline
 from polyai_sync.transport.leash import Leash
 from polyai_sync.transport.waker import Waker
@@ -274,7 +274,15 @@ class Engine:
                 self.commit(wake=not waits)
         finally:
             self.follow_up()
+            if self.hooks.drainer is not None:
+                self._go_behind_the_hooks()
         return result
+
+    def _go_behind_the_hooks(self) -> None:
+        """Another thread is at the hooks: what follows from this change, such as ``on_send``, is told after them."""
+        with self.lock:
+            self.hooks.put(partial(self._publish, self.conversation.notices.keep_a_place()))
+        self.hooks.drain()
 
     def wait(self, predicate: Callable[[], bool], deadline: Deadline, *, lasting: bool = False) -> bool:
         """Wait until ``predicate`` (called under the lock) holds; ``False`` when the time is up first.
@@ -464,13 +472,12 @@ class Engine:
         What is read of the session from then on waits for the lock, and so for the rest of the change.
         """
         if self.told:
-            ring(self.sleepers.take())
+            self.sleepers.wake_early()
 
     def _publish(self, position: int) -> None:
         with self.lock:
             self.published = max(self.published, position)
-            bells = self.sleepers.take()
-        ring(bells)
+            self.sleepers.wake()
 
     def _tell(self, hook: str, arguments: tuple[Any, ...]) -> None:
         getattr(self.services.host, hook)(self.session if self.identity else None, *arguments)

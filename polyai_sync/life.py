@@ -190,8 +190,8 @@ class Life:
     def _read_quietly(self, connection: WebSocketConnection, *, once: bool) -> ConnectionDroppedError | None:
         """Read once, or for as long as nothing but reading has to be done; returns why the socket is gone, if it is.
 
-        Whoever waits for what came runs as soon as it is woken: that is done without the lock, and before all that can
-        wait (bench p03).
+        Whoever waits for what came is woken without the lock, which it wants too, and before all that can be seen to
+        later (bench p03); after the hooks, where there are any.
         """
         engine, conversation = self._engine, self._engine.conversation
         hidden = _Mask(engine.services.settings.connector_token, engine.access_token).hide
@@ -233,7 +233,7 @@ class Life:
                 bells = engine.sleepers.take() if engine.conclude(wake=False) else []
             ring(bells)
             if engine.hooks.jobs:
-                engine.hooks.drain()
+                engine.follow_up()
             with engine.lock:
                 now = time.monotonic()
                 if once or error is not None or engine.stopped or conversation.busy or now >= renew_at:

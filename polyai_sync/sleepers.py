@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from polyai_sync.bells import Bell
+from polyai_sync.bells import LockBell
 
 if TYPE_CHECKING:
     import threading
 
-    from polyai_sync.bells import Bells
+    from polyai_sync.bells import Bell, Bells
 
 __all__ = ["Sleeper", "Sleepers", "ring"]
 
@@ -31,20 +31,33 @@ class Sleepers:
 
     def wake(self) -> None:
         """Wake them all. With the lock held that guards what they wait for."""
-        while self.bells:
-            self.bells[-1].ring()
-            self.bells.pop()  # second: Ctrl-C may come in between
+        ring(self.bells)
 
     def take(self) -> list[Bell]:
-        """With that lock held: the bells, for `ring` once it is not, since whom they wake wants it too."""
+        """With that lock held: the bells, for `ring` once it is not, since whom they wake wants it too.
+
+        Not on a thread that Ctrl-C can interrupt: bells that it leaves unrung are in nobody's hands.
+        """
         bells, self.bells = self.bells, []
         return bells
+
+    def wake_early(self) -> None:
+        """As `wake`, where somebody may go on without the lock: none of the bells is in the list when it is rung.
+
+        So none of them asks for the lock to `Sleeper.leave`.
+        """
+        bells = self.take()
+        try:
+            ring(bells)
+        finally:  # Ctrl-C may come in between
+            self.bells += bells
 
 
 def ring(bells: list[Bell]) -> None:
     """Ring them all; nothing is left of them, in a frame that an exception keeps for instance."""
     while bells:
-        bells.pop().ring()
+        bells[-1].ring()
+        bells.pop()  # second: Ctrl-C may come in between
 
 
 class Sleeper:
@@ -58,19 +71,23 @@ class Sleeper:
         bells: Where to get its bell; ``None``: a plain one will do.
     """
 
-    __slots__ = ("_bell", "_bells", "_guard", "_sleepers")
+    __slots__ = ("_bell", "_bells", "_generation", "_guard", "_sleepers")
 
     def __init__(self, sleepers: Sleepers, guard: threading.Lock, bells: Bells | None = None) -> None:
         self._sleepers = sleepers
         self._guard = guard
         self._bells = bells
         self._bell: Bell | None = None
+        self._generation = 0
 
     def listen(self) -> Bell:
         """With the lock held: the next change rings this bell."""
-        bell = self._bell
-        if bell is None:
-            bell = self._bell = Bell() if self._bells is None else self._bells.take()
+        bell, bells = self._bell, self._bells
+        if bells is not None and (bell is None or bells.generation != self._generation):
+            bell = self._bell = bells.take()
+            self._generation = bells.generation
+        elif bell is None:
+            bell = self._bell = LockBell()
         bell.hush()
         if bell not in self._sleepers.bells:  # since the last time
             self._sleepers.bells.append(bell)
@@ -81,9 +98,9 @@ class Sleeper:
         if (bell := self._bell) is None:
             return
         self._bell = None
-        if bell in self._sleepers.bells:
+        if bell in self._sleepers.bells:  # looked at without the lock: at worst it is rung once more
             with self._guard:
                 if bell in self._sleepers.bells:
                     self._sleepers.bells.remove(bell)
-        if self._bells is not None:
+        if self._bells is not None and self._bells.generation == self._generation:
             self._bells.give_back(bell)

@@ -37,6 +37,11 @@ class Notices:
         self.position += 1
         self.waiting.append((hook, arguments))
 
+    def keep_a_place(self) -> int:
+        """Something else is told at this place, not of the conversation's; returns how many there have been with it."""
+        self.position += 1
+        return self.position
+
     def report(self, error: PolyAIError) -> None:
         """An error was met; each is told once."""
         if error.reported:

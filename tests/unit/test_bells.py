@@ -13,14 +13,14 @@ import pytest
 from fault_kit import Bench, Caller, started
 
 from polyai_sync import bells as module
-from polyai_sync.bells import Bell, Bells, DescriptorBell
+from polyai_sync.bells import Bell, Bells, DescriptorBell, LockBell
 from polyai_sync.sleepers import Sleeper, Sleepers, ring
 from polyai_sync.testing import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-KINDS = [Bell, pytest.param(DescriptorBell, marks=pytest.mark.skipif(not module.QUICK, reason="no eventfd here"))]
+KINDS = [LockBell, pytest.param(DescriptorBell, marks=pytest.mark.skipif(not module.QUICK, reason="no eventfd here"))]
 
 
 def descriptors() -> set[str]:
@@ -82,7 +82,7 @@ class TestDescriptors:
         ring(holders)
         assert len(descriptors()) == len(before)
 
-    def test_the_last_that_was_given_back_is_used_again(self) -> None:
+    def test_one_that_was_given_back_is_used_again(self) -> None:
         bells = Bells()
         first, second = bells.take(), bells.take()
         assert first is not second
@@ -103,18 +103,25 @@ class TestDescriptors:
         assert len(descriptors()) == len(before)
 
     def test_a_forked_process_uses_none_of_its_parents(self) -> None:
-        bells = Bells()
+        bells, sleepers, lock = Bells(), Sleepers(), threading.Lock()
         parents = bells.take()
         bells.give_back(parents)
+        copied, waiting = Sleeper(sleepers, lock, bells), Sleeper(sleepers, lock, bells)
+        with lock:
+            used = [copied.listen(), waiting.listen()]
         bells.after_fork()
         assert bells.take() is not parents
+        with lock:
+            assert waiting.listen() not in used
+        copied.leave()
+        assert bells.take() not in used
 
     def test_without_one_it_is_a_lock(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def none_left(*_: int) -> int:
             raise OSError(errno.EMFILE, "Too many open files")
 
         monkeypatch.setattr(os, "eventfd", none_left)
-        assert type(Bells().take()) is Bell
+        assert type(Bells().take()) is LockBell
 
     def test_a_client_that_is_closed_gives_back_what_its_calls_slept_by(self, bench: Bench) -> None:
         with bench.emulator.client() as client:
@@ -165,6 +172,18 @@ class TestSleepers:
         ring(woken)
         assert [caller.result(5) for caller in callers] == [True] * 5
         assert sleepers.bells == []
+
+    @pytest.mark.parametrize("wake", [Sleepers.wake, Sleepers.wake_early])
+    def test_an_interrupt_loses_nobody(self, wake: Callable[[Sleepers], None], lock: threading.Lock) -> None:
+        class Interrupted(LockBell):
+            def ring(self) -> None:
+                raise KeyboardInterrupt
+
+        sleepers = Sleepers()
+        sleepers.bells = [LockBell(), Interrupted(), LockBell()]
+        with pytest.raises(KeyboardInterrupt):
+            wake(sleepers)
+        assert len(sleepers.bells) == 2
 
     def test_who_leaves_is_woken_no_more(self, lock: threading.Lock) -> None:
         sleepers = Sleepers()

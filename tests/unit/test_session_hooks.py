@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections import defaultdict
@@ -22,7 +23,7 @@ from polyai_sync import (
     engine,
     hookimpl,
 )
-from polyai_sync.hooks import OBSERVERS, POLICIES, only_if
+from polyai_sync.hooks import OBSERVERS, POLICIES, ClientEvent, only_if
 from polyai_sync.messages import Delivery, EndReason
 from polyai_sync.testing import wait_until
 from polyai_sync.transport.websocket import WebSocketConnection
@@ -244,6 +245,48 @@ class TestOrder:
         monkeypatch.setattr(WebSocketConnection, "write", write_and_dream)
         assert session.ask("hello").text == "You said: hello"
         assert bench.recorder.names[:2] == ["on_send", "on_event"]
+
+    def test_a_call_waits_for_its_own_though_another_thread_is_at_the_hooks(self, bench: Bench) -> None:
+        told: list[str] = []
+        inside, go_on = threading.Event(), threading.Event()
+
+        def on_send(event: ClientEvent, **_: Any) -> None:
+            told.append(event.type.removeprefix("EVENT_TYPE_"))
+
+        def slow() -> bool:
+            inside.set()
+            return go_on.wait(10)
+
+        # It hears of the message alone, and of nothing that the reply would have to wait for.
+        session = bench.client(plugins=[plugin("sends", on_send=on_send)], streaming=False).start_session()
+        session.next_message()
+        other = Caller(session._engine.hooks.call, slow)
+        assert inside.wait(5)
+        try:
+            asking = Caller(session.ask, "hello")
+            wait_until(lambda: session.messages[-1].text == "You said: hello")
+            asking.join(0.1)
+            assert asking.is_alive()
+            assert "USER_MESSAGE" not in told
+        finally:
+            go_on.set()
+        assert asking.result(5).text == "You said: hello"
+        assert told[-1] == "USER_MESSAGE"
+        assert other.result(5)
+
+    def test_what_is_ready_is_written_before_hooks_are_told(self, bench: Bench) -> None:
+        asked: list[bool] = []
+
+        def joined() -> bool:
+            return any("REQUEST_POLY_AGENT_JOIN" in event["type"] for event in bench.peer.received)
+
+        def on_session_start(**_: Any) -> None:
+            with contextlib.suppress(AssertionError):
+                wait_until(joined, timeout=2)
+            asked.append(joined())
+
+        bench.client(plugins=[plugin("slow", on_session_start=on_session_start)]).start_session()
+        assert asked == [True]
 
     def test_what_could_not_be_written_is_not_told(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
         write = WebSocketConnection.write
