@@ -27,7 +27,7 @@ def ask(url: str, turns: int, chunks: int) -> dict[str, float]:
     """A thread in ``ask``."""
     delays = []
     with client(f"{url}/stamped-{GAP}") as one, one.start_session() as session:
-        for turn in range(turns * chunks // 4):
+        for turn in range(turns * chunks):
             reply = session.ask("go")
             if turn > 20:
                 delays.append((time.monotonic_ns() - int(reply.text)) / 1e9)
@@ -55,7 +55,7 @@ def pulled_whole(url: str, peer: str, turns: int, chunks: int) -> dict[str, floa
     """As `pulled`, whole messages: what ``ask`` waits for."""
     connection = peers.connect(peer, socket_url(f"{url}/stamped-{GAP}"))
     delays = []
-    for turn in range(turns * chunks // 4):
+    for turn in range(turns * chunks):
         connection.send(peers.message("go", turn))
         while (event := json.loads(connection.recv()))["type"] != "EVENT_TYPE_POLY_AGENT_MESSAGE":
             pass
