@@ -87,10 +87,10 @@ class PluginHost:
             self._manager.register(plugin, name)
         self._calls = {hook: self._calls_of(hook, slow_after) for hook in SPECIFIED}
         self._never = frozenset(hook for hook, calls in self._calls.items() if calls is None)
-        self._sometimes = [
-            (hook, calls.conditions) for hook, calls in self._calls.items() if calls is not None and calls.conditions
-        ]
-        self._not_always = self._never.union(hook for hook, _ in self._sometimes)
+        self._conditions = tuple(
+            (condition, hook) for hook, calls in self._calls.items() if calls for condition in calls.conditions
+        )
+        self._not_always = self._never.union(hook for _, hook in self._conditions)
 
     @property
     def plugins(self) -> tuple[PluginInfo, ...]:
@@ -107,17 +107,15 @@ class PluginHost:
 
     def unheard(self) -> frozenset[str]:
         """The hooks that no plugin listens to at the moment (see `polyai_sync.hooks.only_if`). Runs plugins' code."""
-        heard = []
-        for hook, conditions in self._sometimes:
-            for condition in conditions:
-                try:
-                    if not condition():
-                        continue
-                except Exception:  # noqa: BLE001, S110 - somebody else's; the implementation can say what is wrong
-                    pass
-                heard.append(hook)
-                break
-        return self._not_always.difference(heard) if heard else self._not_always
+        unheard = self._not_always
+        for condition, hook in self._conditions:
+            try:
+                if not condition():
+                    continue
+            except Exception:  # noqa: BLE001, S110 - somebody else's; the implementation can say what is wrong
+                pass
+            unheard = unheard.difference((hook,))
+        return unheard
 
     # --- loading ---
 

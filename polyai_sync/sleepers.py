@@ -46,9 +46,11 @@ class Sleepers:
 
         So none of them asks for the lock to `Sleeper.leave`.
         """
-        bells = self.take()
+        bells, self.bells = self.bells, []
         try:
-            ring(bells)
+            while bells:  # `ring`, without another call before somebody who waits
+                bells[-1].ring()
+                bells.pop()
         finally:  # Ctrl-C may come in between
             self.bells += bells
 

@@ -233,10 +233,11 @@ class Scene:
         if role == "agent" and self._streams.growing:
             self._overtake(born, now)
         if place is None:
+            self._settled(message, born, now, old=old)  # first: somebody may wait for it (bench p03)
             self._transcript.add(message, born)
         else:
             message = self._transcript.put(message, born).message
-        self._settled(message, born, now, old=old)
+            self._settled(message, born, now, old=old)
 
     def _grows(self, stream: Stream, now: float) -> None:
         turn = self._lines.active
