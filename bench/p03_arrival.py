@@ -107,6 +107,7 @@ BENCH = Bench(
         Variant(name=WHOLE, call=f"{HERE}:pulled_whole", options={"peer": REFERENCE}),
     ),
     main="p50_us",
+    times=2,
     options={"turns": 5, "chunks": 250},
     quick={"turns": 2, "chunks": 150},
     goals=(

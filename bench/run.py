@@ -87,7 +87,7 @@ class Run:
         options = self.options(bench) | self._services.options(bench.needs)
         variants = [variant for variant in bench.variants if only is None or variant.name in only]
         rounds: Rounds = {variant.name: [] for variant in variants}
-        count = min(self._rounds, bench.rounds)
+        count = min(self._rounds * (1 if self._quick else bench.times), bench.rounds)
         for number in range(count):
             # Another one begins each time, so that no variant always runs behind the same other.
             turn = number % len(variants)

@@ -167,6 +167,7 @@ class Bench:
         judge: Instead of ``goals``, where a goal is no ratio.
         main: The figure to plot.
         rounds: At most so many, where one takes long.
+        times: So many times as many, where they differ more than elsewhere.
         limit: Seconds for one variant's round.
         note: A sentence to print below.
         curves: How to draw a variant's ``series``, instead of bars.
@@ -184,6 +185,7 @@ class Bench:
     quick: dict[str, Any] = Factory(dict)
     judge: Callable[[Rounds], list[Verdict]] | None = None
     rounds: int = 99
+    times: int = 1
     limit: float = 180.0
     note: str = ""
     curves: Curves | None = None
