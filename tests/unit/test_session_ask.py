@@ -41,12 +41,14 @@ from polyai_sync.emulator import (
 from polyai_sync.event_log import EventLog
 from polyai_sync.messages import Delivery, EndReason, HandoffStatus, Suggestion
 from polyai_sync.testing import HookRecorder, wait_until
+from polyai_sync.transport.websocket import WebSocketConnection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from polyai_sync import Session
     from polyai_sync.events import Event
+    from polyai_sync.transport.waker import Waker
 
 ERROR = "SYSTEM_MESSAGE_LEVEL_ERROR"
 NO_RESPONSE = "Sorry, I'm having trouble responding right now. Please try again."
@@ -75,11 +77,19 @@ class TestReply:
         assert reply.messages == session.messages[-1:]
 
     def test_it_is_returned_before_the_rest_of_its_event_is_seen_to(
-        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+        self, make_bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        bench = make_bench(agent=ScriptedAgent([Pause(0.2), "You said: hello"]))  # when the call waits
         session = started(bench, plugins=[], streaming=False)  # no plugin to be told before
         events = session.events()
-        reached, go_on, extend = threading.Event(), threading.Event(), EventLog.extend
+        reached, go_on = threading.Event(), threading.Event()
+        extend, receive = EventLog.extend, WebSocketConnection.receive
+
+        def in_time(connection: WebSocketConnection, timeout: float | None, waker: Waker) -> list[str] | None:
+            frames = receive(connection, timeout, waker)
+            if any("AGENT_MESSAGE" in frame for frame in frames or ()):
+                wait_until(lambda: session._engine.sleepers.bells)
+            return frames
 
         def held_up(log: EventLog, new: Sequence[Event]) -> None:
             if any(event.type.endswith("AGENT_MESSAGE") for event in new):
@@ -87,6 +97,7 @@ class TestReply:
                 assert go_on.wait(10)
             extend(log, new)
 
+        monkeypatch.setattr(WebSocketConnection, "receive", in_time)
         monkeypatch.setattr(EventLog, "extend", held_up)
         try:
             assert session.ask("hello").text == "You said: hello"
