@@ -274,15 +274,7 @@ class Engine:
                 self.commit(wake=not waits)
         finally:
             self.follow_up()
-            if self.hooks.drainer is not None:
-                self._go_behind_the_hooks()
         return result
-
-    def _go_behind_the_hooks(self) -> None:
-        """Another thread is at the hooks: what follows from this change, such as ``on_send``, is told after them."""
-        with self.lock:
-            self.hooks.put(partial(self._publish, self.conversation.notices.keep_a_place()))
-        self.hooks.drain()
 
     def wait(self, predicate: Callable[[], bool], deadline: Deadline, *, lasting: bool = False) -> bool:
         """Wait until ``predicate`` (called under the lock) holds; ``False`` when the time is up first.
@@ -492,6 +484,13 @@ class Engine:
             return None
         job = partial(self._tell, hook, arguments)
         self.hooks.put(job)
+        return job
+
+    def queue_in_place(self, hook: str, *arguments: Any) -> Callable[[], None] | None:
+        """With the lock held: as `queue`, and whoever waits for the hooks waits for this one too."""
+        job = self.queue(hook, *arguments)
+        if job is not None:
+            self.hooks.put(partial(self._publish, self.conversation.notices.keep_a_place()))
         return job
 
     def tell_now(self, hook: str, *arguments: Any) -> None:

@@ -44,7 +44,9 @@ class FrameWriter:
                         mine = self.busy = False
                         return
                     event, frame = taken
-                    told = engine.queue("on_send", event)  # before what answers it, which may be read before we go on
+                    told = engine.queue_in_place(
+                        "on_send", event
+                    )  # before what answers it, which may be read before we go on
                 connection.write(frame, Deadline.after(engine.services.settings.timeouts.connect))
                 written = True
             except PolyAIError:
